@@ -25,7 +25,7 @@ from m365watch.common.model import (
     TenantId,
     Window,
 )
-from m365watch.config.models.settings import DETECTIONS
+from m365watch.config.models.detections import DETECTIONS
 from m365watch.ledger.limits import HORIZON
 from m365watch.ledger.quarantine import kept_pieces
 from m365watch.ledger.queries import ledger_for_reading

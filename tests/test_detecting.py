@@ -21,8 +21,9 @@ import m365watch.notifications.factory
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import LedgerHeld, OutputUnusable
 from m365watch.config.loader import parse_settings
+from m365watch.config.models.detections import DETECTIONS, DetectionsSection
 from m365watch.config.models.enrichment import EnrichSection
-from m365watch.config.models.settings import DETECTIONS, DetectionSettings, Settings
+from m365watch.config.models.settings import Settings
 from m365watch.detection.alert_store_rebuild import Rebuilt
 from m365watch.detection.alerts import triage as desk
 from m365watch.detection.alerts.alert_logger import TOLD_MAX
@@ -376,7 +377,7 @@ def test_files_of_rules_are_read_again_and_mistakes_change_nothing(tmp_path: Pat
     (rules / "every.yml").write_text(EVERY_RECORD, encoding="utf-8")
     (rules / "old.yml").write_text("title: half\nlogsource: {product: m365}\n", encoding="utf-8")
     exceptions.write_text("exceptions: []\n", encoding="utf-8")
-    wanted = DetectionSettings(packs=(), rules_directories=(rules,), exceptions_file=exceptions)
+    wanted = DetectionsSection(packs=(), rules_directories=(rules,), exceptions_file=exceptions)
     own = OwnRules(wanted, SystemClock())
     with capture_logs() as lines:
         assert len(own.begin()) == 1
@@ -404,12 +405,12 @@ def test_a_lost_list_counts_on_when_other_settings_change(tmp_path: Path) -> Non
     for path in (lost, there):
         path.write_text("ann@contoso.example\n", encoding="utf-8")
     enrich = EnrichSection(vip_lists=(lost,), admin_lists=(there,))
-    wanted = DetectionSettings(packs=(), enrich=enrich)
+    wanted = DetectionsSection(packs=(), enrich=enrich)
     own = OwnRules(wanted, SystemClock())
     own.knowledge.look()
     lost.unlink()
     there.write_text("bob@contoso.example\n", encoding="utf-8")
-    own.change(replace(wanted, accepted_domains=frozenset({"contoso.example"})))
+    own.change(wanted.model_copy(update={"accepted_domains": frozenset({"contoso.example"})}))
     own.knowledge.look()
 
     assert own.knowledge.is_own_domain("contoso.example", tenant="")
@@ -421,11 +422,11 @@ def test_a_lost_list_counts_on_when_other_settings_change(tmp_path: Path) -> Non
 def test_a_validation_names_what_is_wrong_with_rules(tmp_path: Path) -> None:
     """As a run would at its start; nothing where detections are off."""
     (tmp_path / "bad.yml").write_text("title: half\nlogsource: {product: m365}\n", encoding="utf-8")
-    wanted = DetectionSettings(enabled=True, packs=(), rules_directories=(tmp_path,))
+    wanted = DetectionsSection(enabled=True, packs=(), rules_directories=(tmp_path,))
 
     [line] = mistakes_of(wanted)
     assert "/bad.yml:1 (half): " in line
-    assert mistakes_of(replace(wanted, enabled=False)) == []
+    assert mistakes_of(wanted.model_copy(update={"enabled": False})) == []
 
 
 @guarantee(36)

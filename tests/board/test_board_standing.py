@@ -107,8 +107,8 @@ def test_the_figures_are_there_where_the_file_of_notifications_is_damaged(
     state = tmp_path / "state"
     shutil.copytree(sources.settings.state_directory, state)
     (state / FILE_NAME).write_bytes(b"no database at all " * 300)
-    targets = (slack("chat"),)
-    detections = replace(sources.settings.detections, enabled=True, channels=targets)
+    targets = {"chat": slack("chat").section}
+    detections = sources.settings.detections.model_copy(update={"enabled": True, "notifications": targets})
     settings = replace(sources.settings, state_directory=state, detections=detections)
     text = asyncio.run(ask(board_of(replace(sources, settings=settings)), "/metrics")).text
 

@@ -469,8 +469,8 @@ def test_detections_say_what_they_have_judged(sources: Sources) -> None:
 
 def test_targets_say_whom_nothing_reaches(sources: Sources, tmp_path: Path) -> None:
     """A target that fails says why; one that no run has known says so."""
-    targets = (slack("chat"), slack("other"))
-    detections = replace(sources.settings.detections, channels=targets)
+    targets = {name: slack(name).section for name in ("chat", "other")}
+    detections = sources.settings.detections.model_copy(update={"notifications": targets})
     settings = replace(sources.settings, state_directory=tmp_path, detections=detections)
     file = NotificationFile(tmp_path / FILE_NAME)
     with file.transaction():
@@ -487,11 +487,11 @@ def test_targets_say_whom_nothing_reaches(sources: Sources, tmp_path: Path) -> N
 
 def test_a_damaged_file_of_notifications_is_what_is_wrong(sources: Sources, tmp_path: Path) -> None:
     """Nobody is told of alerts, and who looks at the board is to know; the panel of targets says so too."""
-    targets = (slack("chat"),)
+    targets = {"chat": slack("chat").section}
     state = tmp_path / "state"
     shutil.copytree(sources.settings.state_directory, state)
     (state / FILE_NAME).write_bytes(b"no database at all " * 300)
-    detections = replace(sources.settings.detections, channels=targets)
+    detections = sources.settings.detections.model_copy(update={"notifications": targets})
     damaged = replace(
         sources, settings=replace(sources.settings, state_directory=state, detections=detections)
     )

@@ -111,7 +111,7 @@ def test_before_the_first_run_nothing_is_gone(bereft: Sources, tmp_path: Path) -
 
 def test_a_collector_without_detections_lacks_no_file_of_them(bereft: Sources) -> None:
     """Whoever has switched them off has thrown nothing away."""
-    detections = replace(bereft.settings.detections, enabled=False)
+    detections = bereft.settings.detections.model_copy(update={"enabled": False})
     bereft.settings = replace(bereft.settings, detections=detections)
 
     assert asyncio.run(bereft.alerts_trouble()) is None

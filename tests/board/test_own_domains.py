@@ -77,7 +77,7 @@ def lake_of(folder: Path, collected: Path, records: tuple[dict[str, Any], ...]) 
     part = make_part([json.dumps(one, separators=(",", ":")).encode() for one in texts], outputs=["lake"])
     AuditWriter(folder / "lake", app_id="visits").append(make_batch(1, [part]))
     found = sources_of(folder / "m365watch.json")
-    accepted = replace(found.settings.detections, accepted_domains=frozenset({"third.example"}))
+    accepted = found.settings.detections.model_copy(update={"accepted_domains": frozenset({"third.example"})})
     return replace(found, settings=replace(found.settings, detections=accepted))
 
 

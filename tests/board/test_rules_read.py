@@ -22,7 +22,9 @@ def test_rules_that_change_while_they_are_read_are_read_all_the_same(
     Between any two lines of the reading another thread may have read the files as they are by then.
     """
     load_good(tmp_path, rule_text({"s": {"Operation": "Send"}, "condition": "s"}))
-    detections = replace(sources.settings.detections, rules_directories=(tmp_path / "rules",), packs=())
+    detections = sources.settings.detections.model_copy(
+        update={"rules_directories": (tmp_path / "rules",), "packs": ()}
+    )
     there = Sources(replace(sources.settings, detections=detections), None, FakeClock())
     changes: list[int] = []
 
@@ -54,7 +56,9 @@ def test_packs_that_are_configured_meanwhile_are_read(sources: Sources) -> None:
     there = Sources(sources.settings, None, FakeClock())
     packed = [one.id for one in there._read_rules().rules]
 
-    there.settings = replace(sources.settings, detections=replace(sources.settings.detections, packs=()))
+    there.settings = replace(
+        sources.settings, detections=sources.settings.detections.model_copy(update={"packs": ()})
+    )
 
     assert packed
     assert there._read_rules().rules == ()

@@ -47,7 +47,7 @@ def judged(directory: Path, rules: Sequence[Rule], records: Sequence[bytes]) -> 
 def sources_in(directory: Path, sources: Sources) -> Sources:
     """Where the pages come from, with the alerts of that folder and its rules."""
     rules = (directory / "rules",)
-    detections = replace(sources.settings.detections, rules_directories=rules, packs=())
+    detections = sources.settings.detections.model_copy(update={"rules_directories": rules, "packs": ()})
     settings = replace(sources.settings, state_directory=directory, detections=detections)
     return Sources(settings, None, FakeClock(NOW + timedelta(hours=4)))
 

@@ -25,7 +25,7 @@ from m365watch.common.file_access import (
     why_unwritable,
 )
 from m365watch.config.document import Unreadable, read_text
-from m365watch.config.models.settings import DetectionSettings
+from m365watch.config.models.detections import DetectionsSection
 from m365watch.detection.factory import list_unread, load_exceptions, load_rules
 from m365watch.detection.rules.rule_library import PACKS_DIRECTORY, load_library
 from m365watch.http.tls import check_authorities
@@ -130,7 +130,7 @@ def test_a_closed_folder_and_a_closed_file_among_the_rules_are_told(closed: Path
         path.write_text(RULE.format(path.stem), encoding="utf-8")
     inner.chmod(0o700)
     (rules / "b.yml").chmod(0o600)
-    settings = DetectionSettings(enabled=True, packs=(), rules_directories=(rules,))
+    settings = DetectionsSection(enabled=True, packs=(), rules_directories=(rules,))
     with as_nobody():
         library, unread = load_rules(settings), list_unread(settings)
 
@@ -146,7 +146,7 @@ def test_a_closed_folder_and_a_closed_file_among_the_rules_are_told(closed: Path
 @only_root
 def test_exceptions_behind_a_closed_door_are_told_once(closed: Path) -> None:
     """As they are read and as they are looked for, in the same words."""
-    settings = DetectionSettings(enabled=True, packs=(), exceptions_file=closed / "c.yaml")
+    settings = DetectionsSection(enabled=True, packs=(), exceptions_file=closed / "c.yaml")
     with as_nobody():
         _, lines = load_exceptions(settings)
         unread = list_unread(settings)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from m365watch.config.loader import load_server_settings, parse_settings
-from m365watch.config.models.settings import DetectionSettings
+from m365watch.config.models.detections import DetectionsSection
 from m365watch.detection.rules.rule_library import list_packs
 from settings_documents import Document, filled_in, mistakes_of, settings_of
 
@@ -32,8 +32,8 @@ def test_detections_are_on_where_there_is_a_lake() -> None:
 
 def test_the_packs_are_those_that_come_along() -> None:
     """All of them unless told otherwise."""
-    assert sorted(DetectionSettings().packs) == list_packs()
-    assert settings_of(document()).detections.packs == DetectionSettings().packs
+    assert sorted(DetectionsSection().packs) == list_packs()
+    assert settings_of(document()).detections.packs == DetectionsSection().packs
     assert settings_of(document(packs=[])).detections.packs == ()
     assert settings_of(document(packs="core")).detections.packs == ("core",)
 
@@ -133,7 +133,7 @@ def test_devos_collector_file_may_have_them(tmp_path: Path) -> None:
 
     found = load_server_settings(job=job, collector=collector, environment={})
 
-    assert found.detections == DetectionSettings(enabled=True, packs=("core",))
+    assert (found.detections.enabled, found.detections.packs) == (True, ("core",))
 
 
 def test_accounts_are_spared_by_name_in_either_case() -> None:
@@ -141,7 +141,7 @@ def test_accounts_are_spared_by_name_in_either_case() -> None:
     settings = settings_of(document(spared_accounts="Breakglass@contoso.example"))
 
     assert {one.lower() for one in settings.detections.spared_accounts} == {"breakglass@contoso.example"}
-    assert settings.detections.response is None
+    assert settings.detections.responder is None
 
 
 @pytest.mark.parametrize("given", ["breakglass", "contoso\\breakglass", "a@b@c", "12345"])

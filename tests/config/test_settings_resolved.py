@@ -9,7 +9,8 @@ import pytest
 from made_outputs import console, files_in, lake_in
 
 from m365watch.common.model import Service
-from m365watch.config.models.settings import DetectionSettings, Settings, TenantSettings
+from m365watch.config.models.detections import DetectionsSection
+from m365watch.config.models.settings import Settings, TenantSettings
 from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in, settings_of
 
 LOCAL = {"login_url": "http://127.0.0.1:8401/", "management_url": "http://localhost:8401"}
@@ -38,8 +39,10 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
         tenants=(tenant,),
         outputs=(lake_in(Path("/somewhere/lake")),),
         warnings=(),
-        detections=DetectionSettings(enabled=True),
+        detections=settings.detections,
     )
+    found, defaults = vars(settings.detections), vars(DetectionsSection(enabled=True))
+    assert found | {"response": None} == defaults | {"response": None}
     assert (tenant.input_name, tenant.input_id) == ("office365", "office365")
     assert (tenant.tenant_id, tenant.publisher_id) == (TENANT, TENANT)
     assert (tenant.cloud.name, tenant.requests_per_minute) == ("worldwide", 2_000)

@@ -32,14 +32,14 @@ def test_the_application_that_responds_has_credentials_of_its_own(tmp_path: Path
     file.write_text("another-one\n")
     file.chmod(0o600)
     given = {"credentials": {"client_id": OTHER, "client_secret_file": "secret"}}
-    response = settings_with(tmp_path, given).detections.response
+    response = settings_with(tmp_path, given).detections.responder
 
     assert response is not None
     assert response.client_id == OTHER
     [secret] = response.credentials
     assert isinstance(secret, ClientSecretSettings)
     assert secret.client_secret.get_secret_value() == "another-one"
-    assert settings_with(tmp_path, {}).detections.response is None
+    assert settings_with(tmp_path, {}).detections.responder is None
 
 
 @pytest.mark.parametrize(

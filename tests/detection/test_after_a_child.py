@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,8 @@ import pytest
 from promises import guarantee
 from structlog.testing import capture_logs
 
+from m365watch.config.models.detections import DetectionsSection
 from m365watch.config.models.enrichment import EnrichSection
-from m365watch.config.models.settings import DetectionSettings
 from m365watch.detection.alerts.alert_exceptions import Exceptions
 from m365watch.detection.alerts.stored_alert import KeptAlert
 from m365watch.detection.alerts.triage import read_standing
@@ -120,7 +119,7 @@ class Asker:
         self.vips.write_text("ann@x\n", encoding="utf-8")
         detection = {"s": {"Operation": "A", "m365.vip": "true"}, "condition": "s"}
         self.rules = load_good(folder, rule_text(detection)).rules
-        settings = replace(DetectionSettings(), enrich=EnrichSection(vip_lists=(self.vips,)))
+        settings = DetectionsSection(enrich=EnrichSection(vip_lists=(self.vips,)))
         self.recipe = partial(knowledge_of, settings)
         self.state = open_state(folder)
         self.engine = AsideEngine(

@@ -80,7 +80,7 @@ class DetectionPlace:
     def make(self, *, engine: MakesEngine = Engine) -> NotingOutput:
         rules = self.rules
         output = NotingOutput(
-            NAME, self.directory, rules=lambda: rules, clock=FakeClock(), risk_points=None, engine=engine
+            NAME, self.directory, rules=lambda: rules, clock=FakeClock(), risk_points=0, engine=engine
         )
         output.seen = self.seen
         return output
@@ -152,7 +152,7 @@ def test_what_is_expected_before_there_is_an_engine_is_told_to_it_then(tmp_path:
             return rules
 
         output = DetectionOutput(
-            NAME, tmp_path / "state", rules=read_rules, clock=FakeClock(), engine=Expecting, risk_points=None
+            NAME, tmp_path / "state", rules=read_rules, clock=FakeClock(), engine=Expecting, risk_points=0
         )
         await output.open(last_batch=0, position="")
         output.expect(2_000)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from m365watch.common.clock import SystemClock
-from m365watch.config.models.settings import DetectionSettings
+from m365watch.config.models.detections import DetectionsSection
 from m365watch.detection.factory import OwnRules
 from m365watch.detection.rules.rule_library import Library, load_library
 from rules import rule_text
@@ -59,7 +59,7 @@ def test_rules_that_are_mounted_are_read_once(tmp_path: Path) -> None:
 def test_what_is_mounted_anew_is_taken_up(tmp_path: Path) -> None:
     """A run said for ever that nothing is changed: a mistake was another one in a folder of another name."""
     mount(tmp_path, "2026_11_29", RULE)
-    own = OwnRules(DetectionSettings(packs=(), rules_directories=(tmp_path,)), SystemClock())
+    own = OwnRules(DetectionsSection(packs=(), rules_directories=(tmp_path,)), SystemClock())
     own.begin()
     before = own.look()
     mount(tmp_path, "2026_11_30", RULE.replace("Send", "Receive"))
@@ -113,7 +113,7 @@ def test_a_place_that_is_a_file_is_watched(tmp_path: Path, changed: str) -> None
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "ops.txt").write_text("Send\n", encoding="utf-8")
     (tmp_path / "mine.yml").write_text(RULE, encoding="utf-8")
-    own = OwnRules(DetectionSettings(packs=(), rules_directories=(tmp_path / "mine.yml",)), SystemClock())
+    own = OwnRules(DetectionsSection(packs=(), rules_directories=(tmp_path / "mine.yml",)), SystemClock())
     before = own.look()
     os.utime(tmp_path / changed, (1, 1))
 
@@ -127,7 +127,7 @@ def test_lists_in_a_folder_that_is_a_link_are_watched(tmp_path: Path) -> None:
     lists.mkdir()
     (lists / "ops.txt").write_text("Send\n", encoding="utf-8")
     (rules / "lists").symlink_to(lists)
-    own = OwnRules(DetectionSettings(packs=(), rules_directories=(rules,)), SystemClock())
+    own = OwnRules(DetectionsSection(packs=(), rules_directories=(rules,)), SystemClock())
     before = own.look()
     os.utime(lists / "ops.txt", (1, 1))
 

@@ -19,7 +19,8 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.common.clock import SystemClock, system_random
-from m365watch.config.models.settings import DetectionSettings, Settings
+from m365watch.config.models.detections import DetectionsSection
+from m365watch.config.models.settings import Settings
 from m365watch.detection.alerts import triage as desk
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.alerts.stored_alert import AlertState
@@ -138,11 +139,11 @@ def test_a_target_that_waits_for_a_rule_that_there_is_not_is_told(tmp_path: Path
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "any.yml").write_text(RULE, encoding="utf-8")
     rules = ["any kind", "b99", "5f1c6c0e-7d0b-4a51-9a4e-000000000001", "risk"]
-    settings = DetectionSettings(
+    settings = DetectionsSection(
         enabled=True,
         packs=(),
         rules_directories=(tmp_path / "rules",),
-        channels=(slack("soc", rules=rules),),
+        notifications={"soc": slack("soc", rules=rules).section},
     )
 
     assert unknown_rules(settings) == {"soc": ["b99"]}

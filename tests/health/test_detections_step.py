@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from m365watch.common.clock import SystemClock
-from m365watch.config.models.settings import DetectionSettings, Settings
+from m365watch.config.models.detections import DetectionsSection, Pack
+from m365watch.config.models.settings import Settings
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.health.checks.detection_checks import MISTAKES_SHOWN_MAX, check_detections, check_file
 from m365watch.registry.checks import Verdict
@@ -23,7 +24,7 @@ level: high
 HALF = "---\ntitle: half\nlogsource: {product: m365}\n"
 
 
-def settings_with(folder: Path, detections: DetectionSettings) -> Settings:
+def settings_with(folder: Path, detections: DetectionsSection) -> Settings:
     return Settings(
         path=folder / "m365watch.json",
         collector_name="c",
@@ -36,12 +37,12 @@ def settings_with(folder: Path, detections: DetectionSettings) -> Settings:
     )
 
 
-def own(folder: Path, rules: str, *, packs: tuple[str, ...] = (), exceptions: str = "") -> Settings:
+def own(folder: Path, rules: str, *, packs: tuple[Pack, ...] = (), exceptions: str = "") -> Settings:
     (folder / "rules").mkdir()
     (folder / "rules" / "mine.yml").write_text(rules, encoding="utf-8")
     path = folder / "exceptions.yml"
     path.write_text(exceptions, encoding="utf-8")
-    detections = DetectionSettings(
+    detections = DetectionsSection(
         enabled=True, packs=packs, rules_directories=(folder / "rules",), exceptions_file=path
     )
     return settings_with(folder, detections)
@@ -49,7 +50,7 @@ def own(folder: Path, rules: str, *, packs: tuple[str, ...] = (), exceptions: st
 
 def test_there_is_no_step_where_detections_are_off(tmp_path: Path) -> None:
     """No rule is read then."""
-    assert check_detections(settings_with(tmp_path, DetectionSettings())) == []
+    assert check_detections(settings_with(tmp_path, DetectionsSection())) == []
 
 
 def test_the_rules_in_force_are_counted(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_the_rules_in_force_are_counted(tmp_path: Path) -> None:
 def test_rules_of_a_place_that_is_a_file_are_counted(tmp_path: Path) -> None:
     """Whoever has one rule names its file."""
     (tmp_path / "mine.yml").write_text(GOOD, encoding="utf-8")
-    detections = DetectionSettings(enabled=True, packs=(), rules_directories=(tmp_path / "mine.yml",))
+    detections = DetectionsSection(enabled=True, packs=(), rules_directories=(tmp_path / "mine.yml",))
     [step] = check_detections(settings_with(tmp_path, detections))
 
     assert step.seen == "1 of yours"
@@ -96,7 +97,7 @@ def test_an_exception_for_the_risk_alert_is_no_mistake(tmp_path: Path) -> None:
 
 def test_rules_and_exceptions_that_are_not_there_are_broken(tmp_path: Path) -> None:
     """Each by its path, once; a run does without them, and says so."""
-    detections = DetectionSettings(
+    detections = DetectionsSection(
         enabled=True,
         packs=("core",),
         rules_directories=(tmp_path / "gone",),
@@ -114,7 +115,7 @@ def test_rules_and_exceptions_that_are_not_there_are_broken(tmp_path: Path) -> N
 @pytest.mark.parametrize("how", ["a page", "all of it", "nothing is left"])
 def test_a_damaged_file_of_detections_is_told_and_left_as_it_is(tmp_path: Path, how: str) -> None:
     """The next start would find it; whoever checks before has the choice to put a copy back."""
-    settings = settings_with(tmp_path, DetectionSettings(enabled=True))
+    settings = settings_with(tmp_path, DetectionsSection(enabled=True))
     path = tmp_path / "detections.sqlite"
     assert check_file(settings, SystemClock()) == []
     DetectionState(path).close()
@@ -128,7 +129,7 @@ def test_a_damaged_file_of_detections_is_told_and_left_as_it_is(tmp_path: Path, 
     assert step.seen.startswith(f"{path} is damaged (")
     assert "makes it anew from the lake" in (step.fix or "")
     assert path.read_bytes() == damaged
-    assert check_file(replace(settings, detections=DetectionSettings()), SystemClock()) == []
+    assert check_file(replace(settings, detections=DetectionsSection()), SystemClock()) == []
 
 
 def test_detections_without_a_rule_are_broken(tmp_path: Path) -> None:

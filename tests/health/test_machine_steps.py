@@ -19,10 +19,8 @@ from m365watch.common.clock import SystemClock
 from m365watch.common.errors import SettingsRefused
 from m365watch.common.file_access import why_unwritable
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import (
-    DetectionSettings,
-    Settings,
-)
+from m365watch.config.models.detections import DetectionsSection
+from m365watch.config.models.settings import Settings
 from m365watch.health.checks.check_engine import refused
 from m365watch.health.checks.check_specs import free_bytes
 from m365watch.health.checks.credentials import check_lives
@@ -188,7 +186,7 @@ def test_what_a_queue_holds_already_is_not_needed_again(tmp_path: Path) -> None:
     assert queue_bytes_needed(settings) == 19 * MEBIBYTE
     alone = settings_in(tmp_path / "alone", queue_max_size_in_mb=10)
     assert queue_bytes_needed(alone) == 10 * MEBIBYTE
-    assert queue_bytes_needed(replace(alone, detections=DetectionSettings())) == 0
+    assert queue_bytes_needed(replace(alone, detections=DetectionsSection())) == 0
     assert free_bytes(tmp_path) > 0
 
 

@@ -21,7 +21,8 @@ from m365watch.common.clock import SystemClock
 from m365watch.common.errors import Defect, SettingsRefused
 from m365watch.config.editor.redaction import without_secrets
 from m365watch.config.loader import load_settings
-from m365watch.config.models.settings import DetectionSettings, Settings
+from m365watch.config.models.detections import DetectionsSection
+from m365watch.config.models.settings import Settings
 from m365watch.config.reference import keys_below, render_reference
 from m365watch.config.template import write_configuration
 from m365watch.health.checks.output_checks import check_context, check_output
@@ -55,7 +56,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def alone(settings: Settings) -> Settings:
     """With no other output, and no detections."""
-    return replace(settings, outputs=settings.outputs[-1:], detections=DetectionSettings())
+    return replace(settings, outputs=settings.outputs[-1:], detections=DetectionsSection())
 
 
 def test_the_configuration_reads_it_and_the_collector_builds_it(settings: Settings, tmp_path: Path) -> None:

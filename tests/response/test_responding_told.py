@@ -14,7 +14,7 @@ from alerts import ANN, APP, hides, make_alert, make_match
 from halting_scene import lines_in
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import NeedsOperator, PermissionMissing, Unavailable
-from m365watch.config.models.settings import DetectionSettings
+from m365watch.config.models.detections import DetectionsSection
 from m365watch.response.execution.graph_client import open_graph
 from m365watch.response.execution.response_executor import Came, Desk
 from m365watch.response.execution.step_actions import Document
@@ -173,7 +173,7 @@ def test_without_an_application_it_says_what_to_give(tmp_path: Path) -> None:
     """The application that collects is never used for it."""
 
     async def test(scene: Scene) -> None:
-        settings = replace(scene.settings, detections=DetectionSettings())
+        settings = replace(scene.settings, detections=DetectionsSection())
         with pytest.raises(NeedsOperator, match="no application that may respond"):
             async with open_graph(settings, scene.tenant, clock=SystemClock()):
                 pass

@@ -42,7 +42,8 @@ GONE = "0a1b2c3d-0000-4000-8000-0000000000ff"
 def sparing(scene: Scene, *accounts: str) -> Settings:
     """The settings, with these on the list."""
     return replace(
-        scene.settings, detections=replace(scene.settings.detections, spared_accounts=frozenset(accounts))
+        scene.settings,
+        detections=scene.settings.detections.model_copy(update={"spared_accounts": frozenset(accounts)}),
     )
 
 

@@ -80,7 +80,7 @@ def test_where_it_lets_itself_be_answered_the_configuration_can(simulated: Simul
     file = tmp_path / "try.json"
     document = first_document(simulated("--json", "--scenario", "may-respond", "--write-config", str(file)))
     [tenant] = document["tenants"]
-    response = parse_settings(json.loads(file.read_text()), path=file, environment={}).detections.response
+    response = parse_settings(json.loads(file.read_text()), path=file, environment={}).detections.responder
 
     assert response is not None
     assert response.client_id == tenant["client_id"]

@@ -4,7 +4,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
@@ -36,6 +36,13 @@ class Section(BaseModel):
         if not isinstance(given, dict):
             return given
         return {k: v for k, v in given.items() if v is not None or k not in cls.model_fields}
+
+    def told(self, **values: object) -> Self:
+        """A copy that knows other values of a run, each a private attribute."""
+        made = self.model_copy()
+        for name, value in values.items():
+            setattr(made, name, value)
+        return made
 
 
 def of_text(parse: Callable[[str], object], parsed: type = str) -> Callable[[object], object]:

@@ -35,7 +35,7 @@ from m365watch.config.document import (
 )
 from m365watch.config.models.clouds import CLOUDS, Cloud, is_microsofts
 from m365watch.config.models.credentials import resolve_credentials
-from m365watch.config.models.detections import check_detections, is_on, resolve_detections
+from m365watch.config.models.detections import check_detections
 from m365watch.config.models.globals import GlobalOverrides
 from m365watch.config.models.inputs import (
     CloudSection,
@@ -93,7 +93,10 @@ def resolve(
         for name, output in outputs.items()
     )
     has_lake = any(output.type == LAKE for output in resolved)
-    if file.detections.notifications and not is_on(file.detections, has_lake=has_lake):
+    detections = file.detections.for_run(
+        folder=folder_of(path), has_lake=has_lake, environment=environment, network=network
+    )
+    if detections.notifications and not detections.enabled:
         report.warn(NOTIFICATIONS, "the detections are off, so that nobody is told anything; switch them on")
     return Settings(
         path=path,
@@ -113,12 +116,7 @@ def resolve(
         watches_configuration=file.globals.watch_configuration,
         webhook=webhook if webhook and webhook.enabled else None,
         board=file.board,
-        detections=resolve_detections(
-            file.detections,
-            has_lake=has_lake,
-            environment=environment,
-            network=network,
-        ),
+        detections=detections,
     )
 
 
@@ -322,7 +320,7 @@ def _settle(
     check_webhook(tidied, places=places, guard=guard, report=report, reads=reads)
     check_board(tidied, places=places, guard=guard, report=report, reads=reads_board)
     check_networks(tidied, places=places, report=report, reads=reads)
-    check_detections(tidied, places=places, report=report)
+    check_detections(tidied, report)
     check_agreement(tidied, folder=places.folder, report=report)
     file = read_schema(tidied, report)
     if file is None or report.mistakes:

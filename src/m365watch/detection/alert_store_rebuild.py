@@ -17,7 +17,8 @@ from m365watch.common.clock import Clock
 from m365watch.common.errors import LakeUnusable, LedgerUnusable, OutputUnavailable, OutputUnusable
 from m365watch.common.model import Window
 from m365watch.common.timestamps import instant_of_ms, ms_of
-from m365watch.config.models.settings import DETECTIONS, Settings
+from m365watch.config.models.detections import DETECTIONS
+from m365watch.config.models.settings import Settings
 from m365watch.detection.alerts.alert_builder import NO_EXCEPTIONS, watched_since_ms
 from m365watch.detection.alerts.alert_exceptions import Exceptions
 from m365watch.detection.alerts.stored_alert import KeptAlert

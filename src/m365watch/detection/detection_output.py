@@ -50,7 +50,7 @@ class RulesRead(NamedTuple):
     """With those of the packs, and with all that correlations join."""
     exceptions: Exceptions
     knowledge: Knowledge = NOTHING_KNOWN
-    risk_points: int | None = None
+    risk_points: int = 0
 
 
 class RuleFiles(Protocol):
@@ -137,7 +137,7 @@ class DetectionOutput:
         clock: Clock,
         knowledge: Knowledge = NOTHING_KNOWN,
         exceptions: Exceptions = NO_EXCEPTIONS,
-        risk_points: int | None = RISK_POINTS,
+        risk_points: int = RISK_POINTS,
         tell: Callable[[Sequence[Change]], None] | None = None,
         around: Surroundings = NOTHING_AROUND,
         engine: MakesEngine = Engine,

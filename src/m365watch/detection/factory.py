@@ -16,7 +16,8 @@ from m365watch.common.clock import Clock, SystemClock
 from m365watch.common.errors import CollectorError, LakeMissing, SettingsRefused
 from m365watch.common.file_access import NO_FILE, closed_to, is_there, why_closed, why_unread
 from m365watch.common.model import TenantId
-from m365watch.config.models.settings import DETECTIONS, DetectionSettings, Settings
+from m365watch.config.models.detections import DETECTIONS, DetectionsSection
+from m365watch.config.models.settings import Settings
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
 from m365watch.outputs.lake.spec import LakeSection
 from m365watch.runtime.config_changes import excluded_outputs
@@ -36,7 +37,7 @@ MISTAKES_TOLD_MAX = 20
 _log = structlog.get_logger(__name__)
 
 
-def load_rules(settings: DetectionSettings, *, tried: Collection[Path] = ()) -> Library:
+def load_rules(settings: DetectionsSection, *, tried: Collection[Path] = ()) -> Library:
     """The rules of the packs and directories, and `tried` ones; what is wrong with one is in `mistakes`."""
     from m365watch.detection.rules.rule_library import PACKS_DIRECTORY, load_library
 
@@ -55,7 +56,7 @@ def _load_packs(names: tuple[str, ...]) -> Library:
 
 
 def knowledge_of(
-    settings: DetectionSettings, *, clock: Clock | None = None, tell: Callable[[str], None] | None = None
+    settings: DetectionsSection, *, clock: Clock | None = None, tell: Callable[[str], None] | None = None
 ) -> Knowledge:
     """What the rules may know beyond the records; files are read when a rule first asks for them."""
     from m365watch.detection.enrichment.context_loader import make_knowledge
@@ -69,7 +70,7 @@ def _tell_of_file(line: str) -> None:
     _log.warning(f"detections: {line}; rules go on with what was there before")
 
 
-def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]:
+def load_exceptions(settings: DetectionsSection) -> tuple[Exceptions, list[str]]:
     """What is not to be told, and a line for each mistake in the file."""
     from m365watch.detection.alerts.alert_exceptions import Exceptions
 
@@ -97,7 +98,7 @@ class Unread(NamedTuple):
     """Whether it is this user who may not read it; else it is not there."""
 
 
-def list_unread(settings: DetectionSettings) -> list[Unread]:
+def list_unread(settings: DetectionsSection) -> list[Unread]:
     """The user's own rules and exceptions that are not there, or that this user may not read."""
     from m365watch.detection.rules.rule_library import NO_PLACE
 
@@ -130,7 +131,7 @@ class RunDetections(NamedTuple):
     output: DetectionOutput
     rules: OwnRules
 
-    def change(self, settings: DetectionSettings) -> None:
+    def change(self, settings: DetectionsSection) -> None:
         """Go by these settings as soon as the rules that they name are read."""
         self.rules.change(settings)
         self.output.reread()
@@ -276,7 +277,7 @@ def bring_by_hand(settings: Settings, *, clock: Clock) -> str | None:
     return None if brought.is_done else "other upkeep is at work in the lake"
 
 
-def _digest_of(settings: DetectionSettings) -> str:
+def _digest_of(settings: DetectionsSection) -> str:
     """Changes with all that alerts depend on beside records."""
     digest = hashlib.blake2s(__version__.encode())
     plain = (settings.packs, settings.risk_points, sorted(settings.accepted_domains))
@@ -288,7 +289,7 @@ def _digest_of(settings: DetectionSettings) -> str:
     return digest.hexdigest()
 
 
-def files_of(settings: DetectionSettings) -> list[Path]:
+def files_of(settings: DetectionsSection) -> list[Path]:
     """The user's own files: rules, their lists, and the exceptions."""
     from m365watch.detection.rules.rule_library import list_read_files
 
@@ -300,7 +301,7 @@ class OwnRules:
     """What rules and exceptions are in force, and what they may know: while a run lasts, it is read again."""
 
     def __init__(
-        self, settings: DetectionSettings, clock: Clock, *, current: Callable[[], Settings] | None = None
+        self, settings: DetectionsSection, clock: Clock, *, current: Callable[[], Settings] | None = None
     ) -> None:
         """Nothing is read yet. By `current` settings it is told of exceptions that can never hold."""
         self._settings = settings
@@ -309,7 +310,7 @@ class OwnRules:
         self._known = frozenset[str]()
         self.knowledge = knowledge_of(settings, clock=clock, tell=_tell_of_file)
 
-    def change(self, settings: DetectionSettings) -> None:
+    def change(self, settings: DetectionsSection) -> None:
         """Go by these settings from the next reading on."""
         known = (self._settings.enrich, self._settings.accepted_domains)
         if known != (settings.enrich, settings.accepted_domains):
@@ -387,7 +388,7 @@ class OwnRules:
             _log.warning(f"detections: {line}")
 
 
-def _rules_in_force(settings: DetectionSettings) -> Sequence[Rule]:
+def _rules_in_force(settings: DetectionsSection) -> Sequence[Rule]:
     """The rules; each one that is left out is told."""
     library = load_rules(settings)
     _tell_mistakes(library)
@@ -403,7 +404,7 @@ def _tell_mistakes(library: Library) -> None:
     _log.debug(f"detections: {len(library.rules):,} rules are in force")
 
 
-def mistakes_of(settings: DetectionSettings) -> list[str]:
+def mistakes_of(settings: DetectionsSection) -> list[str]:
     """What is wrong with rules and exceptions, a line for each; nothing where detections are off."""
     if not settings.enabled:
         return []

@@ -49,11 +49,11 @@ def _reveal(value: object) -> Iterator[str]:
         # A private key has many lines, each of which tells a part of it.
         yield from (line for line in text.split("\n")[1:] if not line.startswith("-----"))
     elif isinstance(value, BaseModel):
-        for part in vars(value).values():
-            yield from _reveal(part)
+        yield from _reveal(vars(value) | (value.__pydantic_private__ or {}))
     elif is_dataclass(value):
-        for field in fields(value):
-            yield from _reveal(getattr(value, field.name))
+        yield from _reveal([getattr(value, field.name) for field in fields(value)])
+    elif isinstance(value, dict):
+        yield from _reveal([*value.values()])
     elif isinstance(value, tuple | list):
         for part in value:
             yield from _reveal(part)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from m365watch.config.models.settings import DetectionSettings, Settings
+from m365watch.config.models.detections import DetectionsSection
+from m365watch.config.models.settings import Settings
 from m365watch.registry.channel_specs import CHANNELS, Channel, ChannelContext, Sender
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def make_sender(channel: Channel[Any], context: ChannelContext) -> Sender:
     return CHANNELS.by_name[channel.type].build(channel, context)
 
 
-def unknown_rules(settings: DetectionSettings) -> dict[str, list[str]]:
+def unknown_rules(settings: DetectionsSection) -> dict[str, list[str]]:
     """By target: words of its `rules` that name no rule in force, so that no alert ever goes by them."""
     if not any(one.section.rules for one in settings.channels):
         return {}
@@ -113,7 +114,7 @@ def unknown_rules(settings: DetectionSettings) -> dict[str, list[str]]:
     }
 
 
-def warn_of_unknown_rules(settings: DetectionSettings) -> None:
+def warn_of_unknown_rules(settings: DetectionsSection) -> None:
     """A line for each target that waits for alerts of rules that there are not."""
     for name, unknown in unknown_rules(settings).items():
         _log.warning(

@@ -9,7 +9,8 @@ from datetime import datetime
 import structlog
 
 from m365watch.common.worker_thread import OwnThread
-from m365watch.config.models.settings import DETECTIONS, Settings
+from m365watch.config.models.detections import DETECTIONS
+from m365watch.config.models.settings import Settings
 from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.ledger.writer_thread import LedgerThread
 from m365watch.pipeline.disk_queue import QUEUES_FOLDER, BatchQueue, foreign_queue

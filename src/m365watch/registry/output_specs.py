@@ -53,13 +53,6 @@ class OutputSettings(Section):
         """The same under that name."""
         return self.told(_name=name)
 
-    def told(self, **values: object) -> Self:
-        """A copy that knows other values of a run, each a private attribute."""
-        made = self.model_copy()
-        for name, value in values.items():
-            setattr(made, name, value)
-        return made
-
     @property
     def place(self) -> str:
         """Where it writes, for people: an address, or `files in FOLDER`."""

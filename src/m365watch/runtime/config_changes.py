@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from m365watch.common.model import Feed, TenantId
-from m365watch.config.models.settings import DetectionSettings, ServiceSettings, Settings, TenantSettings
+from m365watch.config.models.detections import DetectionsSection
+from m365watch.config.models.settings import ServiceSettings, Settings, TenantSettings
 
 _Reaching = tuple[TenantSettings, ServiceSettings]
 """How a feed is collected: its tenant without services, and its service."""
@@ -30,7 +31,7 @@ _DETECTIONS = {
     "risk_points": "risk_points",
     "accepted_domains": "accepted_domains",
     "enrich": "enrich",
-    "response": "response",
+    "responder": "response",
     "channels": "notifications",
 }
 """What of `detections` a run takes up, each with its key."""
@@ -90,8 +91,8 @@ def plan_change(old: Settings, new: Settings) -> Change:
 
 
 def _detections_after(
-    old: DetectionSettings, new: DetectionSettings
-) -> tuple[DetectionSettings, tuple[str, ...]]:
+    old: DetectionsSection, new: DetectionsSection
+) -> tuple[DetectionsSection, tuple[str, ...]]:
     """What a run goes on with, and which keys of it are others; nothing of detections that are off."""
     if not (old.enabled and new.enabled):
         return old, ()

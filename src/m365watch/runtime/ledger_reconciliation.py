@@ -19,7 +19,7 @@ import structlog
 from m365watch.common.clock import Clock
 from m365watch.common.errors import OutputUnavailable
 from m365watch.common.model import Batch, BatchPart, TenantId
-from m365watch.config.models.settings import DETECTIONS
+from m365watch.config.models.detections import DETECTIONS
 from m365watch.ledger.reconciliation_store import Adopted, HeldStore, QueuedBlob
 from m365watch.ledger.writer_thread import LedgerCalls
 from m365watch.pipeline.disk_queue import BatchQueue

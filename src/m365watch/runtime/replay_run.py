@@ -14,8 +14,9 @@ from pathlib import Path
 from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import LakeMissing, SettingsRefused
 from m365watch.common.model import Feed, TenantId
+from m365watch.config.models.detections import DetectionsSection
 from m365watch.config.models.outputs import OutputSection
-from m365watch.config.models.settings import DetectionSettings, Settings
+from m365watch.config.models.settings import Settings
 from m365watch.config.models.values import is_guid
 from m365watch.http.client import Session
 from m365watch.lake.record_scan import LakeScan, ScanAsked
@@ -95,7 +96,7 @@ class Replay:
             outputs=(target,),
             state_directory=self._state,
             # The records went past the rules when they came; `hunt` has them go past others.
-            detections=DetectionSettings(),
+            detections=DetectionsSection(),
         )
         self.writes_records = target.uses_stdout
         """Whether the output has stdout to itself."""

@@ -12,8 +12,8 @@ from promises import guarantee
 from tables_made import ANONYMOUS, ASN, CITY, make_table
 from verdicts import packs
 
+from m365watch.config.models.detections import DetectionsSection
 from m365watch.config.models.enrichment import EnrichSection
-from m365watch.config.models.settings import DetectionSettings
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.enrichment.context_loader import make_knowledge, troubles_of
 from m365watch.detection.enrichment.entity_facts import tell_of, what_is_known
@@ -59,7 +59,7 @@ def tables(tmp_path: Path) -> tuple[Path, ...]:
 
 def knowledge_with(clock: HandClock, **enrich: Any) -> Knowledge:
     """What rules know with these files."""
-    settings = DetectionSettings(
+    settings = DetectionsSection(
         accepted_domains=frozenset({"contoso.example"}), enrich=EnrichSection(**enrich)
     )
     return make_knowledge(settings, clock=clock)
@@ -318,7 +318,7 @@ def test_a_trouble_is_told_once(tmp_path: Path, clock: HandClock) -> None:
     """A run says it when it finds it out, and not at every look; when it comes again it is news."""
     path = write(tmp_path / "tor.txt", "203.0.113.7\n")
     told: list[str] = []
-    settings = DetectionSettings(enrich=EnrichSection(tor_lists=(path,)))
+    settings = DetectionsSection(enrich=EnrichSection(tor_lists=(path,)))
     enrichment = make_knowledge(settings, clock=clock, tell=told.append).enrichment
     for there in (True, False, False, True, False):
         if there:

@@ -15,7 +15,7 @@ from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.cli.rules.rules_export_view import Panels, Sheet
-    from m365watch.config.models.settings import DetectionSettings
+    from m365watch.config.models.detections import DetectionsSection
     from m365watch.detection.export.not_translatable import Unsaid
     from m365watch.detection.fields.enrichment_context import Knowledge
     from m365watch.detection.rules.rule import Rule
@@ -99,7 +99,7 @@ def _write(sheets: Sequence[Sheet], unsaid: Sequence[Unsaid], panels: Panels, *,
 
 
 def _chosen(
-    settings: DetectionSettings, library: Library, packs: Sequence[str], names: Sequence[str]
+    settings: DetectionsSection, library: Library, packs: Sequence[str], names: Sequence[str]
 ) -> list[Rule]:
     """The rules that are asked for, all of them where none is named."""
     from m365watch.detection.rules.rule_library import list_packs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +26,8 @@ from m365watch.common.file_access import closed_to
 from m365watch.common.text import plain
 
 if TYPE_CHECKING:
-    from m365watch.config.models.settings import DetectionSettings, Settings
+    from m365watch.config.models.detections import DetectionsSection
+    from m365watch.config.models.settings import Settings
     from m365watch.detection.rule_test_cases import Cases
     from m365watch.detection.rules.rule import Rule
     from m365watch.detection.rules.rule_library import Library
@@ -141,7 +141,7 @@ def validate(
     from m365watch.cli.rules.rules_view import mistakes_document
     from m365watch.cli.terminal.formatting import count
     from m365watch.cli.terminal.json_output import as_json as to_json
-    from m365watch.config.models.settings import DetectionSettings
+    from m365watch.config.models.detections import DetectionsSection
     from m365watch.detection.factory import list_vain, load_exceptions, load_rules
     from m365watch.detection.rules.rule_library import load_beside_packs
 
@@ -149,7 +149,7 @@ def validate(
         library, lines = load_beside_packs(paths), list[str]()
     else:
         settings = _whole_settings(config, job, collector_file)
-        detections = DetectionSettings() if settings is None else settings.detections
+        detections = DetectionsSection() if settings is None else settings.detections
         library = load_rules(detections)
         exceptions, lines = load_exceptions(detections)
         lines += [] if settings is None else list_vain(exceptions, library, settings)
@@ -195,7 +195,9 @@ def try_cases(
         # What cases say of the organisation's domains holds for the lists of rules too.
         domains = _domains_of(cases)
         if domains and (settings.rules_directories or directories) and domains not in by_domains:
-            by_domains[domains] = library_of(replace(settings, accepted_domains=domains), directories)
+            by_domains[domains] = library_of(
+                settings.model_copy(update={"accepted_domains": domains}), directories
+            )
         judged.append((cases, run_cases(cases, by_domains.get(domains, library))))
     if as_json:
         write_line(to_json(verdicts_document(judged, mistakes=library.mistakes)))
@@ -235,22 +237,22 @@ def _read_all(paths: list[Path]) -> list[Cases]:
     return found
 
 
-def library_of(settings: DetectionSettings, directories: list[Path] | None) -> Library:
+def library_of(settings: DetectionsSection, directories: list[Path] | None) -> Library:
     """The rules that are in force, that about risk among them, and those of `directories`."""
     from m365watch.detection.factory import load_rules
 
     return load_rules(settings, tried=directories or ()).with_risk(settings.risk_points)
 
 
-def settings_of(config: Path | None, job: Path | None, collector: Path | None) -> DetectionSettings:
+def settings_of(config: Path | None, job: Path | None, collector: Path | None) -> DetectionsSection:
     """The settings of the configuration that is named; where none is, the packs that come along.
 
     To be asked once: what comes by a pipe is not there a second time.
     """
-    from m365watch.config.models.settings import DetectionSettings
+    from m365watch.config.models.detections import DetectionsSection
 
     settings = _whole_settings(config, job, collector)
-    return DetectionSettings() if settings is None else settings.detections
+    return DetectionsSection() if settings is None else settings.detections
 
 
 def _whole_settings(config: Path | None, job: Path | None, collector: Path | None) -> Settings | None:
@@ -260,7 +262,7 @@ def _whole_settings(config: Path | None, job: Path | None, collector: Path | Non
     return read_settings(config, job=job, collector=collector, for_reading=True)
 
 
-def _lacks_of(library: Library, settings: DetectionSettings) -> Mapping[str, Sequence[str]]:
+def _lacks_of(library: Library, settings: DetectionsSection) -> Mapping[str, Sequence[str]]:
     """What the rules go without; what cannot be read is said, and gone without as if it were not named."""
     from m365watch.detection.enrichment.missing_sources import all_lacks
     from m365watch.detection.factory import knowledge_of

@@ -31,14 +31,14 @@ from m365watch.common.text import plain
 from m365watch.health.devo_error_codes import row_of
 
 if TYPE_CHECKING:
-    from m365watch.config.models.settings import DetectionSettings
+    from m365watch.config.models.detections import DetectionsSection
 
 
-def no_such_rule(name: str, settings: DetectionSettings) -> typer.BadParameter:
+def no_such_rule(name: str, settings: DetectionsSection) -> typer.BadParameter:
     """What to raise where no rule in force has that name: of that about risk, why it is not in force."""
     from m365watch.detection.rules.rule_library import Library
 
-    if settings.risk_points is None and Library().with_risk(1).find(name):
+    if not settings.risk_points and Library().with_risk(1).find(name):
         return typer.BadParameter(
             f"{name} is off: detections.risk_points is 0, so that no rule adds up risk; give it points, as 50"
         )

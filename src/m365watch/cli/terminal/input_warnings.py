@@ -13,7 +13,8 @@ from m365watch.common.errors import LakeUnusable
 from m365watch.common.text import plain
 
 if TYPE_CHECKING:
-    from m365watch.config.models.settings import DetectionSettings, Settings
+    from m365watch.config.models.detections import DetectionsSection
+    from m365watch.config.models.settings import Settings
 
 TOLD_MAX = 20
 
@@ -56,7 +57,7 @@ def warn_of_lakes(settings: Settings) -> None:
                 warn(f"{told}: {fault.what}; {fault.fix}")
 
 
-def tell_unreadable(settings: DetectionSettings) -> DetectionSettings:
+def tell_unreadable(settings: DetectionsSection) -> DetectionsSection:
     """Name the tables and lists that cannot be read; the settings without them."""
     from m365watch.detection.enrichment.context_loader import readable
 

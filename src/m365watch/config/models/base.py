@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -27,6 +28,7 @@ from m365watch.common.sections import (
     of_text,
     refuse_boolean,
 )
+from m365watch.config.config_file import absolute
 from m365watch.config.models import values
 from m365watch.config.models.clouds import parse_base_url
 
@@ -76,6 +78,17 @@ def retyped(section: type[S], **annotations: Any) -> type[S]:
     return remade(
         section, **{key: (one, copy(section.model_fields[key])) for key, one in annotations.items()}
     )
+
+
+def placed(section: S, folder: Path) -> S:
+    """`section` with absolute paths; relative ones start at `folder`."""
+    changes: dict[str, object] = {}
+    for key, value in vars(section).items():
+        if isinstance(value, Path):
+            changes[key] = absolute(folder, value)
+        elif isinstance(value, tuple):
+            changes[key] = tuple(absolute(folder, one) if isinstance(one, Path) else one for one in value)
+    return section.model_copy(update=changes)
 
 
 Switch = Annotated[bool, BeforeValidator(values.parse_switch)]

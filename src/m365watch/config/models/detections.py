@@ -2,14 +2,14 @@
 
 # Annotations stay objects here (`base.Section` says why).
 
-import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from m365watch.config.config_file import Places
 from m365watch.config.document import Document, section_at
 from m365watch.config.models.base import (
     DEFAULTS,
@@ -21,18 +21,26 @@ from m365watch.config.models.base import (
     Switch,
     Whole,
     listed,
+    placed,
 )
-from m365watch.config.models.credentials import ResponseCredentials, resolve_credentials
-from m365watch.config.models.enrichment import EnrichSection, place_files
+from m365watch.config.models.credentials import (
+    CredentialSettings,
+    ResponseCredentials,
+    resolve_credentials,
+)
+from m365watch.config.models.enrichment import EnrichSection
 from m365watch.config.models.notifications import ChannelSection
-from m365watch.config.models.settings import DETECTIONS, DetectionSettings, ResponseSettings
 from m365watch.config.models.values import parse_domain, parse_label
 from m365watch.config.validation_report import Report
-from m365watch.http.settings import NetworkSettings
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.registry.channel_specs import Channel
 
-SECTION = "detections"
+DETECTIONS = "detections"
+"""The section; also the name by which the ledger knows how far the detections are, which no output has."""
 Pack = Literal["core", "devo"]
+Packs = Annotated[
+    tuple[Pack, ...], BeforeValidator(listed), AfterValidator(lambda packs: tuple(dict.fromkeys(packs)))
+]
 Domain = Annotated[str, AfterValidator(parse_domain)]
 
 
@@ -45,6 +53,15 @@ def _parse_spared(text: str) -> str:
 
 _ACCOUNT = re.compile(r"[^\s@/\\]+@[\w.-]+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _Spared = Annotated[str, BeforeValidator(parse_label), AfterValidator(_parse_spared)]
+
+
+@dataclass(frozen=True, slots=True)
+class Responder:
+    """The application that carries out the response to an alert."""
+
+    client_id: str
+    """Empty where a managed identity acts by itself."""
+    credentials: tuple[CredentialSettings, ...]
 
 
 class ResponseSection(Section):
@@ -63,9 +80,7 @@ class DetectionsSection(Section):
     enabled: Switch | None = Field(default=None, title=ON_OFF)
     """Whether rules look at the records. Left out: where there is a lake."""
 
-    packs: Annotated[tuple[Pack, ...], BeforeValidator(listed)] = Field(
-        default=("core", "devo"), title="core, devo, or an empty list"
-    )
+    packs: Packs = Field(default=("core", "devo"), title="core, devo, or an empty list")
     """The packs of rules that come along; `m365watch rules list` shows what is in them. An empty list leaves
     the rules of your own directories alone."""
 
@@ -83,8 +98,8 @@ class DetectionsSection(Section):
     """How many points the alerts of three detections or more have to put on one account, address, application
     or site within a week, none of them high by itself, until that is an alert of its own; 0 for never."""
 
-    accepted_domains: Annotated[tuple[Domain, ...], BeforeValidator(listed)] = Field(
-        default=(), title="a domain, or a list of domains"
+    accepted_domains: Annotated[frozenset[Domain], BeforeValidator(listed)] = Field(
+        default=frozenset(), title="a domain, or a list of domains"
     )
     """The organisation's own mail domains: whatever goes elsewhere is external. Domains below them are
     accepted with them."""
@@ -92,8 +107,8 @@ class DetectionsSection(Section):
     enrich: EnrichSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """Tables of addresses and lists of your own, for rules that ask where somebody came from or who it is."""
 
-    spared_accounts: Annotated[tuple[_Spared, ...], BeforeValidator(listed)] = Field(
-        default=(), title="a user name, or a list of them"
+    spared_accounts: Annotated[frozenset[_Spared], BeforeValidator(listed)] = Field(
+        default=frozenset(), title="a user name, or a list of them"
     )
     """Emergency accounts, your own, and whoever must not stop: `m365watch respond` locks none of them out by
     `--yes`, and says why. By user name or object id: `--apply` asks Graph for the other one, where a
@@ -107,63 +122,37 @@ class DetectionsSection(Section):
     )
     """Who is told of alerts; left out, nobody: they are in `m365watch alerts list`."""
 
+    _network: NetworkSettings = UNSET_NETWORK
+    _responder: Responder | None = None
 
-def check_detections(document: Document, *, places: Places, report: Report) -> None:
-    """Make the paths of directories and files absolute, in place.
+    def for_run(
+        self, *, folder: Path, has_lake: bool, environment: Mapping[str, str], network: NetworkSettings
+    ) -> Self:
+        """The same as a run has it: paths start at `folder`, and `network` leads to who is told of alerts."""
+        given = self.response.credentials
+        responder = given and Responder(given.client_id or "", resolve_credentials(given, environment))
+        enabled = has_lake if self.enabled is None else self.enabled
+        changes = {"enabled": enabled, "enrich": placed(self.enrich, folder)}
+        made = placed(self, folder).model_copy(update=changes)
+        return made.told(_network=network, _responder=responder)
 
-    Whether they are there is none of this: a file that was renamed at night stops no
-    collector, and `check` and `status` name it.
+    @property
+    def responder(self) -> Responder | None:
+        """Who carries out what `respond` plans; None: it is printed only."""
+        return self._responder
+
+    @property
+    def channels(self) -> tuple[Channel[Any], ...]:
+        """Who is told of alerts."""
+        return tuple(Channel(name, one, self._network) for name, one in self.notifications.items())
+
+
+def check_detections(document: Document, report: Report) -> None:
+    """Refuse an output of their name.
+
+    Whether the files of the section are there is none of this: one that was renamed at night, or a list that
+    is late, stops no collector. Rules go without it, and `check` and `status` name it.
     """
     if DETECTIONS in section_at(document, "outputs"):
         why = "is the name that the collector's own detections have; give the output another one"
         report.refuse(("outputs", DETECTIONS), why)
-    section = section_at(document, SECTION)
-    exceptions = section.get("exceptions_file")
-    if isinstance(exceptions, str) and exceptions.strip() and not exceptions.startswith("~"):
-        section["exceptions_file"] = os.path.normpath(places.folder / exceptions)
-    place_files(section, places=places)
-    if section.get("rules_directories") is not None:
-        _place_directories(section, places=places)
-
-
-def _place_directories(section: Document, *, places: Places) -> None:
-    written = section["rules_directories"]
-    given = [written] if isinstance(written, str) else written
-    if not isinstance(given, list):
-        return
-    section["rules_directories"] = [
-        os.path.normpath(places.folder / one)
-        if isinstance(one, str) and one.strip() and not one.startswith("~")
-        else one
-        for one in given
-    ]
-
-
-def is_on(section: DetectionsSection, *, has_lake: bool) -> bool:
-    """Whether rules look at the records."""
-    return has_lake if section.enabled is None else section.enabled
-
-
-def resolve_detections(
-    section: DetectionsSection,
-    *,
-    has_lake: bool,
-    environment: Mapping[str, str],
-    network: NetworkSettings,
-) -> DetectionSettings:
-    """What the detections are told to do; `network` is how those are reached who are told of alerts."""
-    given = section.response.credentials
-    return DetectionSettings(
-        enabled=is_on(section, has_lake=has_lake),
-        packs=tuple(dict.fromkeys(section.packs)),
-        rules_directories=section.rules_directories,
-        exceptions_file=section.exceptions_file,
-        risk_points=section.risk_points or None,
-        accepted_domains=frozenset(section.accepted_domains),
-        enrich=section.enrich,
-        spared_accounts=frozenset(section.spared_accounts),
-        response=None
-        if given is None
-        else ResponseSettings(given.client_id or "", resolve_credentials(given, environment)),
-        channels=tuple(Channel(name, one, network) for name, one in section.notifications.items()),
-    )

@@ -2,18 +2,13 @@
 
 # Annotations stay objects here (`base.Section` says why).
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from m365watch.config.config_file import Places
-from m365watch.config.document import Document
 from m365watch.config.models.base import FilePath, Section, listed
 from m365watch.config.models.values import parse_label
 
-KEY = "enrich"
 _PATHS = "a path, or a list of paths"
 Files = Annotated[tuple[FilePath, ...], BeforeValidator(listed)]
 
@@ -80,26 +75,3 @@ FILE_KEYS = (
     "vip_lists",
     "admin_lists",
 )
-
-
-def place_files(section: Document, *, places: Places) -> None:
-    """Make the paths of files absolute, in place.
-
-    Whether they are there is no matter of the configuration: a list that is fetched every night may be late,
-    and nothing is to stand still for it. Rules go without it until it is there, and say so.
-    """
-    enrich = section.get(KEY)
-    if not isinstance(enrich, dict):
-        return
-    for key in FILE_KEYS:
-        if enrich.get(key) is None:
-            continue
-        written = enrich[key]
-        given = [written] if isinstance(written, str) else written
-        if not isinstance(given, list):
-            continue
-        for place, one in enumerate(given):
-            if not isinstance(one, str) or not one.strip() or one.startswith("~"):
-                continue
-            given[place] = str(Path(os.path.normpath(places.folder / one)))
-        enrich[key] = given

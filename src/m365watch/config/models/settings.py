@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from m365watch.common.model import Service, TenantId
 from m365watch.config.models.clouds import Cloud
-from m365watch.config.models.enrichment import EnrichSection
+from m365watch.config.models.detections import DETECTIONS, DetectionsSection
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
-from m365watch.registry.channel_specs import Channel
 from m365watch.registry.output_specs import LAKE
 
 if TYPE_CHECKING:
@@ -67,41 +66,6 @@ class TenantSettings:
     """The outputs that its records go to; empty: all."""
 
 
-DETECTIONS = "detections"
-"""The name under which the ledger knows how far the detections are; no output may have it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseSettings:
-    """The application that carries out the response to an alert."""
-
-    client_id: str
-    """Empty where a managed identity acts by itself."""
-    credentials: tuple[CredentialSettings, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DetectionSettings:
-    """Which rules look at the records."""
-
-    enabled: bool = False
-    packs: tuple[str, ...] = ("core", "devo")
-    rules_directories: tuple[Path, ...] = ()
-    exceptions_file: Path | None = None
-    risk_points: int | None = 50
-    """None: no alert is made of what others add up to."""
-    accepted_domains: frozenset[str] = frozenset()
-    """In lower case."""
-    enrich: EnrichSection = field(default_factory=EnrichSection)
-    """`detections.enrich`, its paths absolute."""
-    spared_accounts: frozenset[str] = frozenset()
-    """Accounts that no response locks out unless a person says so."""
-    response: ResponseSettings | None = None
-    """Who carries out what `respond` plans; None: it is printed only."""
-    channels: tuple[Channel[Any], ...] = ()
-    """Who is told of alerts."""
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """One configuration file, resolved: defaults filled in, paths absolute, secrets read."""
@@ -131,7 +95,7 @@ class Settings:
     """Whether a run takes up changes of its file by itself."""
     webhook: WebhookSection | None = None
     """`globals.webhook`; None: it is left out or switched off, and there is only polling."""
-    detections: DetectionSettings = field(default_factory=DetectionSettings)
+    detections: DetectionsSection = field(default_factory=DetectionsSection)
     """The rules that every record goes past."""
     board: BoardSection | None = None
     """The section `board`; None: there is none, and the pages are for this machine alone."""

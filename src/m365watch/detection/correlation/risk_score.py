@@ -159,9 +159,9 @@ def adds_up_risk(rule: Rule) -> bool:
     return rule.correlation is not None and rule.correlation.joined is Joined.RISK
 
 
-def risk_rules(points: int | None) -> list[Rule]:
+def risk_rules(points: int) -> list[Rule]:
     """The same, of a configuration; none where it adds up no risk."""
-    return [] if points is None else [make_risk_rule(points)]
+    return [make_risk_rule(points)] if points else []
 
 
 def risk_matches(rule: Rule, alert: Alert) -> list[Match]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from m365watch.common.clock import Clock
+from m365watch.config.models.detections import DetectionsSection
 from m365watch.config.models.enrichment import FILE_KEYS
-from m365watch.config.models.settings import DetectionSettings
 from m365watch.detection.enrichment.geoip import Addresses
 from m365watch.detection.enrichment.watched_file import Tell, Watched, say_nothing
 from m365watch.detection.enrichment.watchlists import Lists
 from m365watch.detection.fields.enrichment_context import Knowledge, NoEnrichment
 
 
-def make_knowledge(settings: DetectionSettings, *, clock: Clock, tell: Tell = say_nothing) -> Knowledge:
+def make_knowledge(settings: DetectionsSection, *, clock: Clock, tell: Tell = say_nothing) -> Knowledge:
     """The knowledge of the settings; no file is read but the heads of tables, which say what they tell.
 
     `tell` gets a line for each file that cannot be read, once it is found out.
@@ -53,7 +52,7 @@ def go_on_from(before: Knowledge, knowledge: Knowledge) -> Knowledge:
     return knowledge
 
 
-def readable(settings: DetectionSettings, *, clock: Clock) -> tuple[DetectionSettings, list[str]]:
+def readable(settings: DetectionsSection, *, clock: Clock) -> tuple[DetectionsSection, list[str]]:
     """The settings without the files that cannot be read as they are, and a line for each of those."""
     given, troubles = settings.enrich, troubles_of(make_knowledge(settings, clock=clock))
     bad = {line.partition(": ")[0] for line in troubles}
@@ -61,7 +60,7 @@ def readable(settings: DetectionSettings, *, clock: Clock) -> tuple[DetectionSet
     left = given.model_copy(
         update={key: tuple(path for path in getattr(given, key) if str(path) not in bad) for key in FILE_KEYS}
     )
-    return replace(settings, enrich=left), troubles
+    return settings.model_copy(update={"enrich": left}), troubles
 
 
 def troubles_of(knowledge: Knowledge) -> list[str]:

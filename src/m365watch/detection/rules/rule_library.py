@@ -69,8 +69,8 @@ class Library:
         wanted = name.lower()
         return [rule for rule in self.rules if wanted in {one.lower() for one in rule.names}]
 
-    def with_risk(self, points: int | None) -> Library:
-        """The same with the rule about risk, which is in no file; not where `points` says it is off."""
+    def with_risk(self, points: int) -> Library:
+        """The same with the rule about risk, which is in no file; not where `points` is 0."""
         return replace(self, rules=(*self.rules, *risk_rules(points)))
 
     def by_id(self) -> dict[str, Rule]:

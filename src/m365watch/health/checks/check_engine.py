@@ -255,7 +255,7 @@ async def _tenant(
 
 
 def _responding_with(means: Means) -> ResponseMeans | None:
-    response = means.settings.detections.response
+    response = means.settings.detections.responder
     if response is None:
         return None
     return ResponseMeans(response, means.session, means.clock, means.limit_s)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from m365watch.common.clock import Clock
 from m365watch.common.file_access import is_file
-from m365watch.config.models.settings import DetectionSettings, Settings
+from m365watch.config.models.detections import DetectionsSection
+from m365watch.config.models.settings import Settings
 from m365watch.detection.detection_output import FILE_NAME
 from m365watch.detection.factory import list_unread, list_vain, load_exceptions, load_rules
 from m365watch.detection.rules.rule_library import Library, names_of_files
@@ -97,7 +98,7 @@ def check_file(settings: Settings, clock: Clock) -> list[Checked]:
     return [odd(Check.DETECTIONS, f"{path} is damaged ({problem})", fix=f"put a copy back, or {START_AGAIN}")]
 
 
-def _in_force(detections: DetectionSettings, library: Library, exceptions: int) -> str:
+def _in_force(detections: DetectionsSection, library: Library, exceptions: int) -> str:
     """129 rules of the packs core and devo, 3 of yours; 2 exceptions."""
     own = _count_own(library, detections.rules_directories)
     packs = len(library.rules) - own

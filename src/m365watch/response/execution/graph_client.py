@@ -174,7 +174,7 @@ def _told(body: bytes) -> str:
 
 def own_apps(settings: Settings) -> frozenset[str]:
     """The ids of the applications that collect and respond, in lower case."""
-    response = settings.detections.response
+    response = settings.detections.responder
     named = (*(one.client_id for one in settings.tenants), response.client_id if response else "")
     return frozenset(one.lower() for one in named if one)
 
@@ -187,7 +187,7 @@ async def open_graph(
 
     Raises: NeedsOperator: there is no application for it, or no such tenant.
     """
-    response = settings.detections.response
+    response = settings.detections.responder
     if response is None:
         raise NeedsOperator(
             "there is no application that may respond",

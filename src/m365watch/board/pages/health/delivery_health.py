@@ -28,7 +28,8 @@ from m365watch.board.query.query_context import View
 from m365watch.board.widgets.labels import span_words, workload_words
 from m365watch.board.widgets.widget_types import Cell, Empty, Grid, Heading, Ranked, Ranking, Shape
 from m365watch.common.progress import OutputProgress
-from m365watch.config.models.settings import DETECTIONS, Settings
+from m365watch.config.models.detections import DETECTIONS
+from m365watch.config.models.settings import Settings
 from m365watch.health.expiry.credential_expiry import Judged, judge
 from m365watch.health.expiry.expiry_store import KnownApplication
 from m365watch.health.expiry.expiry_text import cure_of, life_text, spec_of, unknown_cure

@@ -21,7 +21,7 @@ from m365watch.board.widgets.time_series import chart_of
 from m365watch.board.widgets.widget_types import Cell, Chart, Empty, Grid, Heading, Shape
 from m365watch.common.errors import OutputUnusable
 from m365watch.common.timestamps import instant_of_ms
-from m365watch.config.models.settings import DETECTIONS
+from m365watch.config.models.detections import DETECTIONS
 from m365watch.detection.alerts.triage import DetectionStanding
 from m365watch.notifications.channel_status import TargetFigures
 from m365watch.pipeline.latency import Histogram, Step

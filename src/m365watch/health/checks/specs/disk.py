@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from m365watch.common.file_access import nearest_folder
-from m365watch.config.models.settings import DETECTIONS, Settings
+from m365watch.config.models.detections import DETECTIONS
+from m365watch.config.models.settings import Settings
 from m365watch.health.checks.check_specs import CheckSpec, FreeBytes, Surface, free_bytes
 from m365watch.pipeline.disk_queue import QUEUES_FOLDER
 from m365watch.registry.checks import Check, Checked, bad, good, odd

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from m365watch.auth.tokens import Tokens
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError
-from m365watch.config.models.settings import ResponseSettings, TenantSettings
+from m365watch.config.models.detections import Responder
+from m365watch.config.models.settings import TenantSettings
 from m365watch.health.checks.access_checks import claims_of, cure_of, roles_of
 from m365watch.health.checks.check_specs import CheckSpec
 from m365watch.health.checks.credentials import Reach
@@ -29,7 +30,7 @@ _OWN = "register an application of its own for detections.response: the one that
 class ResponseMeans:
     """What the application that responds is looked at with."""
 
-    response: ResponseSettings
+    response: Responder
     session: Session
     clock: Clock
     limit_s: float
