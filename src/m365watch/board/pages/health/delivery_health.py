@@ -158,7 +158,7 @@ async def outputs(view: View, sources: Sources) -> Shape:
 
 def _kinds(settings: Settings) -> dict[str, str]:
     """What each receiver is."""
-    kinds = {one.name: type(one).__name__.removesuffix("Settings") for one in settings.outputs}
+    kinds = {one.name: one.type for one in settings.outputs}
     return kinds | ({DETECTIONS: "rules"} if DETECTIONS in settings.receivers else {})
 
 
