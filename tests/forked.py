@@ -116,14 +116,20 @@ async def fork(
     return begun
 
 
-def run_forked(program: str | Path, *words: str) -> tuple[int, str]:
-    """The exit code of such a program, and what it has written to standard error."""
+def run_forked(
+    program: str | Path,
+    *words: str,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Such a program, once it has ended."""
 
-    async def run() -> tuple[int, str]:
-        begun = await fork(program, *words, stderr=PIPE)
+    async def run() -> subprocess.CompletedProcess[str]:
+        begun = await fork(program, *words, folder=folder, stdout=PIPE, stderr=PIPE, environment=environment)
         async with asyncio.timeout(PATIENCE_S):
-            _, err = await begun.communicate()
-            return await begun.wait(), err.decode()
+            out, err = await begun.communicate()
+            code = await begun.wait()
+        return subprocess.CompletedProcess([str(program), *words], code, out.decode(), err.decode())
 
     return asyncio.run(run())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from patience import PATIENCE_S
+from forked import run_forked
 from promises import guarantee
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -41,15 +41,7 @@ FILLED_IN = {
 
 
 def m365watch(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "m365watch.cli.main", *arguments],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    return run_forked("m365watch.cli.main", *arguments, folder=cwd, environment=os.environ | environment)
 
 
 @pytest.fixture

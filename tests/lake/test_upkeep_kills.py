@@ -50,9 +50,9 @@ def lake(full: tuple[Path, list[bytes]], tmp_path: Path) -> Path:
 
 def kill_at(verb: str, lake: Path, moment: int) -> None:
     """Let a process of its own do the verb, and end at that moment."""
-    code, said = run_forked(HERE / "doomed_upkeep.py", verb, str(lake), str(moment))
+    ended = run_forked(HERE / "doomed_upkeep.py", verb, str(lake), str(moment))
 
-    assert code == KILLED, said
+    assert ended.returncode == KILLED, ended.stderr
 
 
 def stays(record: bytes) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from forked import run_forked
 from patience import PATIENCE_S
 from ports import kept_port
 
@@ -107,6 +108,8 @@ def run(
     *arguments: str, environment: Mapping[str, str] | None = None, typed: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """One command of the product, to its end."""
+    if typed is None:
+        return run_forked("m365watch.cli.main", *arguments, environment=os.environ | dict(environment or {}))
     return subprocess.run(
         [*COMMAND, *arguments],
         env=os.environ | dict(environment or {}),

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import run_forked
 from patience import PATIENCE_S
 from promises import guarantee
 from shifted import now
 
 from raw_http import hooked, served
-from simulated_tenant import COMMAND, simulated
+from simulated_tenant import simulated
 
 pytestmark = pytest.mark.slow
 
-LIMIT_S = 300
 ENVIRONMENT = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}
 
 
@@ -34,15 +34,8 @@ class Site:
     folder: Path
 
     def call(self, *arguments: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
-        ended = subprocess.run(
-            [*COMMAND, *arguments, "--config", "config.json"],
-            cwd=self.folder,
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
+        words = (*arguments, "--config", "config.json")
+        ended = run_forked("m365watch.cli.main", *words, folder=self.folder, environment=ENVIRONMENT)
         assert "Traceback" not in ended.stderr
         assert ended.returncode == exit_code, ended.stdout + ended.stderr
         return ended

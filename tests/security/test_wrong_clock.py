@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import shifted
+from forked import run_forked
 from patience import PATIENCE_S
 from shifted import AHEAD_S
 
@@ -34,15 +35,17 @@ class Site:
         environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}
         if ahead_s:
             environment |= {"PYTHONPATH": str(SHIFTED_CLOCK), AHEAD_S: str(shifted.ahead_s() + ahead_s)}
-        ended = subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+            ended = subprocess.run(
+                [*COMMAND, *arguments],
+                cwd=self.folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                check=False,
+            )
+        else:
+            ended = run_forked("m365watch.cli.main", *arguments, folder=self.folder, environment=environment)
         said = ended.stdout + ended.stderr
         assert "Traceback" not in said
         assert ended.returncode == 0, said
