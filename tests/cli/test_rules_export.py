@@ -88,6 +88,58 @@ def test_what_the_organisation_is_goes_into_the_queries(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tags", "table", "unread"),
+    [
+        (["my.app.m365.mail"], "my.app.m365.mail", ""),
+        (["my.app.m365.{workload}"], "my.app.m365.exchange", ""),
+        (["my.app.m365.{operation}"], "cloud.office365.management.exchange", "my.app.m365.{operation}"),
+        (["my.app.m365.mail", None], "cloud.office365.management.exchange", "my.app.m365.mail"),
+    ],
+)
+def test_queries_read_the_table_that_an_override_tag_names(
+    tmp_path: Path, tags: list[str | None], table: str, unread: str
+) -> None:
+    """A table that the query cannot read is named in the alert's description, as records that it misses."""
+    inputs = {
+        f"tenant{number}": {
+            "type": "office365",
+            "credentials": {
+                "tenant_id": f"{number:08}-2222-2222-2222-222222222222",
+                "client_id": "22222222-2222-2222-2222-222222222222",
+                "client_secret": "not-a-real-one",
+            },
+            "services": {"exchange": {"override_tag": tag} if tag else {}},
+        }
+        for number, tag in enumerate(tags)
+    }
+    (tmp_path / "config.json").write_text(json.dumps({"inputs": inputs}), encoding="utf-8")
+
+    done = call("--to", "devo", "--rule", "B07", "--config", tmp_path / "config.json", "--json")
+
+    (rule,) = json.loads(done.stdout)["rules"]
+    text = json.dumps(rule)
+    assert f"from {table}\\nwhere" in text
+    assert ("that `override_tag` sends to" in text) is bool(unread)
+    assert unread in text
+
+
+def test_a_query_over_all_tables_names_the_ones_that_it_does_not_read(tmp_path: Path) -> None:
+    keys = {"tenant_id": "22222222-2222-2222-2222-222222222222", "client_secret": "not-a-real-one"}
+    services = {"exchange": {}, "sharepoint": {"override_tag": "my.app.m365.files"}}
+    office365 = {"credentials": {**keys, "client_id": keys["tenant_id"]}, "services": services}
+    (tmp_path / "config.json").write_text(json.dumps({"inputs": {"office365": office365}}), encoding="utf-8")
+
+    done = call("--to", "devo", "--pack", "devo", "--config", tmp_path / "config.json", "--json")
+
+    rules = json.loads(done.stdout)["rules"]
+    over_all = [one for one in map(json.dumps, rules) if "from cloud.office365.management\\n" in one]
+    assert over_all
+    assert all(
+        "records of sharepoint that `override_tag` sends to my.app.m365.files" in one for one in over_all
+    )
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
         (["--to", "splunk"], 2, "there is no splunk"),

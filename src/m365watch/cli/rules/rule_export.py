@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from m365watch.common.text import plain
 if TYPE_CHECKING:
     from m365watch.cli.rules.rules_export_view import Panels, Sheet
     from m365watch.config.models.detections import DetectionsSection
+    from m365watch.config.models.settings import TenantSettings
     from m365watch.detection.export.not_translatable import Unsaid
     from m365watch.detection.fields.enrichment_context import Knowledge
     from m365watch.detection.rules.rule import Rule
@@ -63,24 +65,36 @@ def export(
     Activeboard (BOARD_PANEL.linq). A rule that has no words there is named with the reason; where Devo can
     say a part of it only, the alert's description says what it does not find.
 
-    `accepted_domains` and the lists of people are written into the rules. Exit codes: 0 done; 1 none of the
+    `accepted_domains` and the lists of people are written into the rules, and for Devo the tables that an
+    `override_tag` names. Exit codes: 0 done; 1 none of the
     rules could be exported; 2 there is no such rule, or the configuration is wrong.
     """
-    from m365watch.cli.rules.rule_library import library_of, settings_of
+    from m365watch.cli.rules.rule_library import library_of, whole_settings
     from m365watch.cli.rules.rules_export_view import board_panels
+    from m365watch.config.models.detections import DetectionsSection
     from m365watch.detection.factory import knowledge_of
 
     if target not in TARGETS:
         raise typer.BadParameter(f"--to: there is no {target}; it is {' or '.join(TARGETS)}")
     if boards and target != "devo":
         raise typer.BadParameter("--boards: they are for devo")
-    settings = settings_of(config, job, collector_file)
-    library = library_of(settings, directories)
-    chosen = _chosen(settings, library, packs or [], names or [])
-    knowledge = knowledge_of(settings)
+    settings = whole_settings(config, job, collector_file)
+    detections = DetectionsSection() if settings is None else settings.detections
+    library = library_of(detections, directories)
+    chosen = _chosen(detections, library, packs or [], names or [])
+    tags = {} if settings is None else _override_tags(settings.tenants)
+    knowledge = replace(knowledge_of(detections), override_tags=tags)
     sheets, unsaid = _sheets(target, chosen, library, knowledge)
     _write(sheets, unsaid, board_panels(knowledge) if boards else {}, output="" if as_json else output)
     raise typer.Exit(0 if sheets else EXIT_FAILED)
+
+
+def _override_tags(tenants: Sequence[TenantSettings]) -> dict[str, frozenset[str]]:
+    """The tags of each service that somewhere has one, by the name that Sigma has for the service."""
+    found: dict[str, set[str]] = {}
+    for service in (service for tenant in tenants for service in tenant.services):
+        found.setdefault(service.service.replace("_", ""), set()).add(service.override_tag or "")
+    return {name: frozenset(tags) for name, tags in found.items() if any(tags)}
 
 
 def _write(sheets: Sequence[Sheet], unsaid: Sequence[Unsaid], panels: Panels, *, output: str) -> None:

@@ -148,7 +148,7 @@ def validate(
     if paths:
         library, lines = load_beside_packs(paths), list[str]()
     else:
-        settings = _whole_settings(config, job, collector_file)
+        settings = whole_settings(config, job, collector_file)
         detections = DetectionsSection() if settings is None else settings.detections
         library = load_rules(detections)
         exceptions, lines = load_exceptions(detections)
@@ -251,11 +251,11 @@ def settings_of(config: Path | None, job: Path | None, collector: Path | None) -
     """
     from m365watch.config.models.detections import DetectionsSection
 
-    settings = _whole_settings(config, job, collector)
+    settings = whole_settings(config, job, collector)
     return DetectionsSection() if settings is None else settings.detections
 
 
-def _whole_settings(config: Path | None, job: Path | None, collector: Path | None) -> Settings | None:
+def whole_settings(config: Path | None, job: Path | None, collector: Path | None) -> Settings | None:
     """The configuration that is named; None where none is."""
     if config is None and job is None and collector is None and not os.environ.get(CONFIG_VARIABLE):
         return None

@@ -88,6 +88,8 @@ class Knowledge:
     """What `enrichment` may tell: places, networks, tor, vpn, hosting; None: all of it, if it is any."""
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Named lists that replace those of the packs."""
+    override_tags: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By a rule's service, the `override_tag` of each tenant, "" for none, where a tenant has one."""
 
     @property
     def is_plain(self) -> bool:

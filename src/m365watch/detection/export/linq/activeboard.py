@@ -66,7 +66,7 @@ def exchange_board(knowledge: Knowledge) -> list[Panel]:
 
 def _panel(asked: _Asked, knowledge: Knowledge) -> Panel:
     operations = operations_of(asked.condition)
-    columns = Columns(table_of("exchange"), knowledge, operations=operations)
+    columns = Columns(table_of("exchange", knowledge), knowledge, operations=operations)
     draft = Draft(columns, wanted=ask(asked.condition, columns), operations=operations)
     draft.carried = "shown_"
     draft.every_s = HOUR_S if asked.chart == TIME else 0

@@ -48,7 +48,7 @@ class _Joining:
         self._leaves = self._list_leaves(self._outer)
         conditions = [one.condition for one in self._leaves.values() if one.condition is not None]
         operations = union_of(map(operations_of, conditions))
-        table = common_table({table_of(one.service) for one in self._leaves.values()})
+        table = common_table({table_of(one.service, knowledge) for one in self._leaves.values()})
         self._draft = Draft(Columns(table, knowledge, operations=operations), operations=operations)
         self._flags: dict[str, str] = {}
 

@@ -16,7 +16,7 @@ from m365watch.detection.export.linq import linq_syntax as linq
 from m365watch.detection.export.not_translatable import Unsayable
 from m365watch.detection.fields.enrichment_context import Knowledge
 from m365watch.detection.fields.record_view import MAPS
-from m365watch.records.routing import UNION_TABLE
+from m365watch.records.routing import UNION_TABLE, fill_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,14 @@ _OF_SERVICE = {
 }
 
 
-def table_of(service: str) -> DevoTable:
+def table_of(service: str, knowledge: Knowledge) -> DevoTable:
     """The table with all records of a rule's service; the union where they are in several."""
-    return _OF_SERVICE.get(service, UNION)
+    usual = _OF_SERVICE.get(service, UNION)
+    tags = knowledge.override_tags.get(service, frozenset())
+    tag = next(iter(tags)) if len(tags) == 1 else ""
+    if usual is UNION or not tag or "{operation}" in tag:
+        return usual
+    return DevoTable(fill_tag(tag, workload=service, operation=None), "message")
 
 
 def common_table(tables: set[DevoTable]) -> DevoTable:
@@ -84,8 +89,13 @@ class Columns:
         self.operations = operations
         self.table = table
         self.knowledge = knowledge
-        self.left_out: list[str] = []
-        """What the rule finds here and the query does not, where LINQ can say a part of it only."""
+        self.left_out = [
+            f"records of {service} that `override_tag` sends to {tag}"
+            for service, tags in sorted(knowledge.override_tags.items())
+            if table in (UNION, _OF_SERVICE.get(service))
+            for tag in sorted(filter(None, tags))
+        ]
+        """What the rule finds here and the query does not."""
         self._negations = 0
         self._made: dict[str, str] = {RECORD: f"jsonparse({table.record})"}
 

@@ -36,7 +36,7 @@ def make_alert(rule: Rule, knowledge: Knowledge) -> Made:
     """The rule as Devo can run it. Raises: Unsayable."""
     assert rule.condition is not None  # noqa: S101 - correlations are made elsewhere
     operations = operations_of(rule.condition)
-    columns = Columns(table_of(rule.service), knowledge, operations=operations)
+    columns = Columns(table_of(rule.service, knowledge), knowledge, operations=operations)
     draft = Draft(columns, wanted=ask(rule.condition, columns), operations=operations)
     make = {
         Kind.EACH: _each,
