@@ -34,7 +34,7 @@ from m365watch.config.document import (
     read_text,
 )
 from m365watch.config.models.clouds import CLOUDS, Cloud, is_microsofts
-from m365watch.config.models.credentials import resolve_credentials
+from m365watch.config.models.credentials import list_credentials
 from m365watch.config.models.detections import check_detections
 from m365watch.config.models.globals import GlobalOverrides
 from m365watch.config.models.inputs import (
@@ -65,7 +65,7 @@ from m365watch.registry.credential_specs import other_keys
 from m365watch.registry.output_specs import LAKE
 
 
-def resolve(
+def settings_of(
     file: ConfigurationFile,
     *,
     path: Path,
@@ -84,15 +84,15 @@ def resolve(
     tenants = tuple(
         replace(tenant, network=overlaid(network, section.network))
         for name, section in file.inputs.items()
-        for tenant in _resolve_input(name, section, environment)
+        for tenant in _tenants_of(name, section, environment)
     )
-    resolved = tuple(
+    placed = tuple(
         with_override_tags(
             output.for_run(name, folder=folder_of(path), overall=overall), tenants
         ).with_network(network)
         for name, output in outputs.items()
     )
-    has_lake = any(output.type == LAKE for output in resolved)
+    has_lake = any(output.type == LAKE for output in placed)
     detections = file.detections.for_run(
         folder=folder_of(path), has_lake=has_lake, environment=environment, network=network
     )
@@ -104,7 +104,7 @@ def resolve(
         state_directory=absolute(folder_of(path), persistence.config.directory_name),
         debug=overall.debug,
         tenants=tenants,
-        outputs=resolved,
+        outputs=placed,
         warnings=tuple(report.warnings),
         job_id=file.globals.id,
         queue_bytes_max=overall.queue_max_size_in_mb * MEBIBYTE_BYTES,
@@ -153,9 +153,9 @@ def _tightest(section: InputSection | ServiceSection) -> int | None:
     return max(1, int(min(rates))) if rates else None
 
 
-def _resolve_input(name: str, section: InputSection, environment: Mapping[str, str]) -> list[TenantSettings]:
-    cloud = replace(_resolve_cloud(section.cloud), token_endpoint=section.token_endpoint)
-    credentials = resolve_credentials(section.credentials, environment)
+def _tenants_of(name: str, section: InputSection, environment: Mapping[str, str]) -> list[TenantSettings]:
+    cloud = replace(_cloud_of(section.cloud), token_endpoint=section.token_endpoint)
+    credentials = list_credentials(section.credentials, environment)
     return [
         TenantSettings(
             input_name=name,
@@ -165,7 +165,7 @@ def _resolve_input(name: str, section: InputSection, environment: Mapping[str, s
             credentials=credentials,
             cloud=cloud,
             publisher_id=section.publisher_identifier or tenant_id,
-            services=_resolve_services(section),
+            services=_services_of(section),
             requests_per_minute=requests_per_minute(section, cloud),
             lookback_s=float(section.lookback_secs),
             environment=section.environment,
@@ -175,7 +175,7 @@ def _resolve_input(name: str, section: InputSection, environment: Mapping[str, s
     ]
 
 
-def _resolve_cloud(cloud: str | NamedCloudSection | CloudSection) -> Cloud:
+def _cloud_of(cloud: str | NamedCloudSection | CloudSection) -> Cloud:
     if isinstance(cloud, str):
         return CLOUDS[cloud]
     if isinstance(cloud, NamedCloudSection):
@@ -194,19 +194,17 @@ def _resolve_cloud(cloud: str | NamedCloudSection | CloudSection) -> Cloud:
     )
 
 
-def _resolve_services(section: InputSection) -> tuple[ServiceSettings, ...]:
+def _services_of(section: InputSection) -> tuple[ServiceSettings, ...]:
     services = section.services
     if services is None or not services.model_fields_set:
         services = Services.model_validate(dict.fromkeys(BY_DEFAULT))
     sections = [(service, getattr(services, service)) for service in COLLECTING]
     return tuple(
-        _resolve_service(service, one, section)
-        for service, one in sections
-        if one is not None and one.enabled
+        _service_of(service, one, section) for service, one in sections if one is not None and one.enabled
     )
 
 
-def _resolve_service(service: Service, section: ServiceSection, around: InputSection) -> ServiceSettings:
+def _service_of(service: Service, section: ServiceSection, around: InputSection) -> ServiceSettings:
     return ServiceSettings(
         service=service,
         start_at=section.start_time_in_utc,
@@ -327,7 +325,7 @@ def _settle(
         raise SettingsRefused(report.lines(), where=str(places))
     image = environment.get(IMAGE_VARIABLE) or None
     of_credentials = environment if reads else {}
-    return resolve(file, path=places.path, image=image, environment=of_credentials, report=report)
+    return settings_of(file, path=places.path, image=image, environment=of_credentials, report=report)
 
 
 def example_settings() -> str:

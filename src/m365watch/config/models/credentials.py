@@ -204,7 +204,7 @@ def _listed(specs: Sequence[CredentialSpec[Any]]) -> str:
     return ", ".join(f"`{spec.key}`" for spec in specs)
 
 
-def resolve_credentials(section: Section, environment: Mapping[str, str]) -> tuple[CredentialSettings, ...]:
+def list_credentials(section: Section, environment: Mapping[str, str]) -> tuple[CredentialSettings, ...]:
     """Every credential of the section, in the order in which they are tried.
 
     What needs looking after least comes first, and `second` after all of the first.

@@ -26,7 +26,7 @@ from m365watch.config.models.base import (
 from m365watch.config.models.credentials import (
     CredentialSettings,
     ResponseCredentials,
-    resolve_credentials,
+    list_credentials,
 )
 from m365watch.config.models.enrichment import EnrichSection
 from m365watch.config.models.notifications import ChannelSection
@@ -130,7 +130,7 @@ class DetectionsSection(Section):
     ) -> Self:
         """The same as a run has it: paths start at `folder`, and `network` leads to who is told of alerts."""
         given = self.response.credentials
-        responder = given and Responder(given.client_id or "", resolve_credentials(given, environment))
+        responder = given and Responder(given.client_id or "", list_credentials(given, environment))
         enabled = has_lake if self.enabled is None else self.enabled
         changes = {"enabled": enabled, "enrich": placed(self.enrich, folder)}
         made = placed(self, folder).model_copy(update=changes)
