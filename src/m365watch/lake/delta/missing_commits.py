@@ -18,7 +18,6 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from m365watch.lake.delta.transaction_log import (
-    LOG,
     commit_name,
     is_checkpoint_due,
     is_unmade,
@@ -77,7 +76,7 @@ def said_of(store: Store) -> str:
     """What is wrong there."""
     if not any(_files_of_records(store)):
         return LAKE_GONE
-    return f"{store.table}/{LOG} has no commit, but files of records lie beside it"
+    return f"{store.table}/_delta_log has no commit, but files of records lie beside it"
 
 
 def _files_of_records(store: Store) -> Iterator[str]:
