@@ -30,8 +30,8 @@ from m365watch.lake.writer.record_columns import tabulate
 from m365watch.lake.writer.table_writer import OpenTable
 from m365watch.records.routing import Router
 from m365watch.records.split import split_blob
-from m365watch_simulator.model import SimulatedRecord
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.organization import Organisation
+from m365watch_simulator.organization.records import SimulatedRecord
 
 DAYS = 30
 LAST_DAY = date(2026, 11, 27)

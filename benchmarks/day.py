@@ -28,11 +28,11 @@ from m365watch.common.clock import system_random
 from m365watch.common.model import ContentType
 from m365watch.config.loader import load_settings
 from m365watch.runtime.collector import Collector
-from m365watch_simulator.copies import identity
-from m365watch_simulator.identities import TenantIdentity
-from m365watch_simulator.model import SimulatedRecord
-from m365watch_simulator.scenario import Answer, Behaviour, Call, Rule, Scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.feed.copies import identity
+from m365watch_simulator.organization.records import SimulatedRecord
+from m365watch_simulator.service.identities import TenantIdentity
+from m365watch_simulator.service.scenario import Answer, Behaviour, Call, Rule, Scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 
 DAY = timedelta(hours=24)
 MORNING = datetime(2026, 11, 17, tzinfo=UTC)

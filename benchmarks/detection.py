@@ -55,9 +55,9 @@ from m365watch.detection.rules.rule import Rule
 from m365watch.detection.rules.rule_library import Library, load_library, load_packs
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.records.split import split_blob
-from m365watch_simulator.model import SimulatedRecord
-from m365watch_simulator.network import PLACES
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.network import PLACES
+from m365watch_simulator.organization.organization import Organisation
+from m365watch_simulator.organization.records import SimulatedRecord
 
 USERS = 500
 RECORDS_PER_DAY = 80_000

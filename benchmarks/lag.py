@@ -34,10 +34,10 @@ from m365watch.common.errors import LedgerUnusable
 from m365watch.config.loader import load_settings
 from m365watch.health.collector_status import read_tenants
 from m365watch.health.tenant_status import TenantState
-from m365watch_simulator.faults import FaultPlan
-from m365watch_simulator.identities import derive_identities
-from m365watch_simulator.scenario import Scenario
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.faults import FaultPlan
+from m365watch_simulator.service.identities import derive_identities
+from m365watch_simulator.service.scenario import Scenario
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 
 TENANTS = 500
 SECONDS = 150.0

@@ -26,12 +26,12 @@ import msgspec
 
 from m365watch.common.clock import SystemClock
 from m365watch.common.model import ContentType
-from m365watch_simulator.blobs import Blob
-from m365watch_simulator.identities import TenantIdentity, derive_identities
-from m365watch_simulator.model import SimulatedRecord
-from m365watch_simulator.organisation import Organisation
-from m365watch_simulator.scenario import Behaviour, Scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.feed.blobs import Blob
+from m365watch_simulator.organization.organization import Organisation
+from m365watch_simulator.organization.records import SimulatedRecord
+from m365watch_simulator.service.identities import TenantIdentity, derive_identities
+from m365watch_simulator.service.scenario import Behaviour, Scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 
 BLOB_RECORDS = 100
 DIGEST_BYTES = 16

@@ -27,13 +27,13 @@ from m365watch.health.completeness.silence_detection import (
     Silence,
     judge_and_learn,
 )
-from m365watch_simulator.blobs import BlobMaker
-from m365watch_simulator.faults import FaultPlan
-from m365watch_simulator.lateness import Calendar
-from m365watch_simulator.model import RecordSource, SimulatedRecord
-from m365watch_simulator.organisation import Organisation
-from m365watch_simulator.publication import History, Publication
-from m365watch_simulator.scenario import Scenario
+from m365watch_simulator.feed.blobs import BlobMaker
+from m365watch_simulator.feed.lateness import Calendar
+from m365watch_simulator.feed.publication import History, Publication
+from m365watch_simulator.organization.organization import Organisation
+from m365watch_simulator.organization.records import RecordSource, SimulatedRecord
+from m365watch_simulator.service.faults import FaultPlan
+from m365watch_simulator.service.scenario import Scenario
 
 MONDAY = datetime(2026, 10, 5, tzinfo=UTC)
 FIRST = int(MONDAY.timestamp()) // 3600

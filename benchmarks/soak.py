@@ -37,7 +37,7 @@ from benchmarks.service import DIGEST_BYTES, digest
 from m365watch.common.errors import LedgerUnusable
 from m365watch.ledger.queries import feed_progress, ledger_for_reading
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
-from m365watch_simulator.copies import identity
+from m365watch_simulator.feed.copies import identity
 
 RECORDS = 2_000_000
 MINUTES = 5.0

@@ -27,9 +27,9 @@ from m365watch.outputs.files.files_output import FilesOutput
 from m365watch.registry.output_specs import OutputSettings
 from m365watch.runtime.collector import Collector, Outcome
 from m365watch.sources.feed_errors import Trouble
-from m365watch_simulator.scenario import Scenario, load_scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch_simulator.truth import Verdict
+from m365watch_simulator.service.scenario import Scenario, load_scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Verdict
 from m365watch_testing.outputs import FakeOutput
 
 Result = TypeVar("Result")

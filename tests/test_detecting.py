@@ -37,7 +37,7 @@ from m365watch.notifications.notification_database import FILE_NAME as NOTIFICAT
 from m365watch.notifications.outbox import NotificationStore
 from m365watch.runtime.collector import Collector, Outcome
 from m365watch.runtime.config_reload import Reload
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 
 Result = TypeVar("Result")
 

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from m365watch.http import bounded_listener as http_listener
 from m365watch.http.bounded_listener import HEAD_BYTES_MAX, SPARE, Limits, Listener
-from m365watch_simulator.server import is_idle
+from m365watch_simulator.service.server import is_idle
 from m365watch_testing.certificates import Authority
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]

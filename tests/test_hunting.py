@@ -26,7 +26,7 @@ from m365watch.detection.alerts.stored_alert import KeptAlert
 from m365watch.detection.retro_hunt import HuntOutcome
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.runtime.collector import Collector
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 
 RULE = """\
 title: A rule of one's own

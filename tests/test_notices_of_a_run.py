@@ -18,7 +18,7 @@ from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import Settings
 from m365watch.runtime.collector import Collector
 from m365watch.runtime.config_reload import Reload
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from m365watch_testing.outputs import FakeOutput
 
 NEW = "what-nobody-is-to-read"

@@ -22,8 +22,8 @@ from m365watch.registry.output_specs import OutputSettings
 from m365watch.runtime.collector_run import Outcome
 from m365watch.runtime.config_reload import Reload
 from m365watch.runtime.supervisor import RenewingCollector
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch_simulator.truth import Verdict
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Verdict
 from m365watch_testing.outputs import FakeOutput
 
 Result = TypeVar("Result")

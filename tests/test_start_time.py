@@ -13,8 +13,8 @@ from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.model import Service
 from m365watch.config.loader import parse_settings
 from m365watch.runtime.collector import Collector
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch_simulator.truth import Verdict
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Verdict
 from m365watch_testing.outputs import FakeOutput
 
 OUTPUTS = {"lake": {"type": "lake", "config": {"directory": "lake"}}}

@@ -22,7 +22,7 @@ from m365watch.config.loader import parse_settings
 from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.registry.output_specs import OutputSettings
 from m365watch.runtime.collector import Collector
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch_testing.outputs import FakeOutput
 
 OUTPUTS = {name: {"type": "files", "config": {"directory": name}} for name in ("one", "two")}

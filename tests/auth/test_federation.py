@@ -9,7 +9,7 @@ import pytest
 
 from m365watch.auth.credentials.federated_token.federated_token import FederatedToken
 from m365watch.common.errors import CredentialsRefused
-from m365watch_simulator.federation import Issuer
+from m365watch_simulator.entra.federation import Issuer
 from m365watch_testing.clock import START, FakeClock
 from m365watch_testing.credentials import federated_token
 

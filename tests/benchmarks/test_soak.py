@@ -12,7 +12,7 @@ from patience import PATIENCE_S
 from benchmarks.day import DAY, MORNING, DayClock
 from benchmarks.service import digest
 from benchmarks.soak import Kept, Report, Sample, judge, judge_output, quarters
-from m365watch_simulator.copies import identity
+from m365watch_simulator.feed.copies import identity
 
 FLAT = 100.0
 

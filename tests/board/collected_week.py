@@ -19,7 +19,7 @@ from m365watch.common.clock import system_random
 from m365watch.config.loader import load_settings
 from m365watch.lake.rollups.rollup_builder import keep_rollups
 from m365watch.runtime.collector import Collector
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from m365watch_testing.clock import ShiftedClock
 
 COLLECTED_AT = datetime(2026, 11, 30, 13, 20, tzinfo=UTC)

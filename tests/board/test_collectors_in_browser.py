@@ -20,8 +20,8 @@ from m365watch.common.clock import SystemClock, system_random
 from m365watch.config.loader import load_settings
 from m365watch.runtime.collector import Collector
 from m365watch.runtime.config_reload import Reload
-from m365watch_simulator.identities import derive_identities
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.identities import derive_identities
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 
 pytestmark = pytest.mark.slow
 

@@ -33,8 +33,8 @@ from m365watch.board.query.data_sources import Sources
 from m365watch.common.clock import SystemClock
 from m365watch.config.models.listeners import EntraSection, GrantSection
 from m365watch.http.client import open_session
-from m365watch_simulator.openid import OpenId
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.entra.openid import OpenId
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from signing import Browser, entrance_in
 
 GROUP = "bbbbbbbb-0000-4000-8000-00000000000b"

@@ -14,7 +14,7 @@ import pytest
 from promises import guarantee
 
 from m365watch.board.access.redaction import _INSTEAD, EMPTIED
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.organization import Organisation
 
 START = datetime(2026, 11, 9, tzinfo=UTC)
 MARK = "Zyxw"

@@ -26,7 +26,7 @@ from m365watch.detection.store.detection_store import TROUBLE, DetectionState
 from m365watch.lake.schema import ALERTS
 from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.runtime.collector import Collector
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 
 TENANT = "22222222-2222-2222-2222-222222222222"
 NOW_MS = round(SystemClock().now().timestamp() * 1000)

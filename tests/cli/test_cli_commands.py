@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from m365watch.cli.demo.demo_command import write_private
 from m365watch.cli.program import app
 from m365watch.common.clock import SystemClock
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 
 COMMANDS = ("demo", "run", "status", "blobs", "quarantine", "retry", "query", "simulate", "version")
 FILLED_IN = {

@@ -10,8 +10,8 @@ from rich.console import Console
 from m365watch.cli.demo.sample_queries import QUESTIONS, Finding, ask, finding_view
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader, QueryAnswer
 from m365watch.lake.writer.table_writer import AuditWriter
-from m365watch_simulator.attacks.attack import Attack
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.attacks.attack import Attack
+from m365watch_simulator.organization.organization import Organisation
 from m365watch_testing.batches import make_simple_batch
 
 TENANT = "2c4b1f60-0a3e-4f0b-b6a9-6f6f2f9a1d07"

@@ -14,7 +14,7 @@ from m365watch.auth.credentials.client_secret.spec import ClientSecretSettings
 from m365watch.auth.credentials.managed_identity.spec import ManagedIdentitySettings
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.credentials import CredentialSettings
-from m365watch_simulator.federation import Issuer
+from m365watch_simulator.entra.federation import Issuer
 from m365watch_testing.applications import ApplicationCertificate, write_private
 from m365watch_testing.clock import START
 from m365watch_testing.credentials import certificate, federated_token, managed_identity

@@ -47,7 +47,7 @@ from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN
 from m365watch.detection.rules.rule import Rule
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.records.headers import headers_of
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.organization import Organisation
 from rules import TENANT, load_good, rule_text
 
 START = datetime(2024, 3, 5, 8, tzinfo=UTC)

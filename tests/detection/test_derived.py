@@ -15,7 +15,7 @@ from m365watch.detection.fields.enrichment_context import Knowledge, Whereabouts
 from m365watch.detection.fields.field_catalog import CATALOGUE, needs_of
 from m365watch.detection.fields.operations import normalise_operation
 from m365watch.detection.fields.record_view import View
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.organization import Organisation
 from rules import TENANT, view
 
 OWN = Knowledge(accepted_domains=frozenset({"contoso.example"}))

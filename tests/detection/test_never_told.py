@@ -17,7 +17,7 @@ from m365watch.detection.fields.operations import normalise_operation
 from m365watch.detection.fields.record_view import View
 from m365watch.detection.rules.condition import Every, OneOf, Some
 from m365watch.detection.rules.condition import Test as Asked
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.organization import Organisation
 
 SIGN_IN = Asked("Operation", OneOf(frozenset({"userloggedin"})))
 FETCHED = Asked("Operation", OneOf(frozenset({"filedownloaded", "filesyncdownloadedfull"})))

@@ -35,7 +35,7 @@ from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.outputs.devo.spec import DevoSection
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
 from m365watch.runtime.collector import Collector
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch_testing.batches import make_batch, make_part
 from m365watch_testing.certificates import Authority
 from m365watch_testing.devo_server import DevoServer, server_tls

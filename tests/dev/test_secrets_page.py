@@ -11,7 +11,7 @@ import yaml
 
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.credentials import Credentials
-from m365watch_simulator.federation import Issuer
+from m365watch_simulator.entra.federation import Issuer
 from m365watch_testing.applications import ApplicationCertificate, write_private
 from m365watch_testing.clock import START
 

@@ -30,9 +30,9 @@ from shifted import DAY
 
 import tutorial_commands
 from m365watch.common.clock import SystemClock
-from m365watch_simulator.identities import derive_identities
-from m365watch_simulator.scenario import parse_scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.identities import derive_identities
+from m365watch_simulator.service.scenario import parse_scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 from tutorial_pages import Click, Fence, Names, differing_line, parts_of
 from tutorial_portal import Portal
 

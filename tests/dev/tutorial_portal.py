@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from m365watch_simulator.identities import TenantIdentity
-from m365watch_simulator.server import RunningSimulator
+from m365watch_simulator.service.identities import TenantIdentity
+from m365watch_simulator.service.server import RunningSimulator
 
 
 class Portal:

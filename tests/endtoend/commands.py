@@ -17,9 +17,9 @@ from forked import PIPE, Forked, fork
 from patience import PATIENCE_S
 
 from m365watch.common.clock import SystemClock
-from m365watch_simulator.scenario import Behaviour, Scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch_simulator.truth import Truth, Verdict
+from m365watch_simulator.service.scenario import Behaviour, Scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Truth, Verdict
 from place import BOTH, Place, assert_discreet
 
 LIMIT_S = PATIENCE_S

@@ -23,8 +23,8 @@ from m365watch.common.model import Batch, ContentType
 from m365watch.ledger.queries import ledger_for_reading
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.pipeline.disk_queue import BatchQueue
-from m365watch_simulator.scenario import Answer, Call, Rule, Scenario
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.scenario import Answer, Call, Rule, Scenario
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from m365watch_testing.certificates import Authority
 from m365watch_testing.devo_server import DevoServer, Faults, server_tls
 from place import LAKE, Place

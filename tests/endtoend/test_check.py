@@ -15,7 +15,7 @@ from promises import guarantee
 
 from commands import Ended, collecting, command, ended, scene_in
 from m365watch.common.clock import SystemClock
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from place import FILES, assert_discreet
 
 

@@ -19,8 +19,8 @@ from promises import guarantee
 
 from commands import FLAWLESS, Ended, command, ended
 from devo_scene import LARGE, DevoScene, devo_scene_in, until
-from m365watch_simulator.server import SimulationSettings
-from m365watch_simulator.truth import Verdict
+from m365watch_simulator.service.server import SimulationSettings
+from m365watch_simulator.service.truth import Verdict
 from m365watch_testing.devo_server import Faults
 from place import LAKE
 

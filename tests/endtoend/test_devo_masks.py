@@ -20,11 +20,11 @@ from commands import Ended, ended
 from devo_scene import DevoScene, devo_scene_in, until
 from m365watch.common.model import ContentType
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
-from m365watch_simulator.identities import TenantIdentity
-from m365watch_simulator.model import SimulatedRecord
-from m365watch_simulator.organisation import Organisation
-from m365watch_simulator.scenario import Answer, Behaviour, Call, Rule, Scenario
-from m365watch_simulator.server import SimulationSettings
+from m365watch_simulator.organization.organization import Organisation
+from m365watch_simulator.organization.records import SimulatedRecord
+from m365watch_simulator.service.identities import TenantIdentity
+from m365watch_simulator.service.scenario import Answer, Behaviour, Call, Rule, Scenario
+from m365watch_simulator.service.server import SimulationSettings
 from place import FILES, LAKE, records_in_files
 
 pytestmark = pytest.mark.slow

@@ -19,10 +19,10 @@ import yaml
 from commands import FLAWLESS, Ended, command
 from devo_scene import NOTICES, DevoScene, Received, devo_scene_in
 from m365watch.common.model import ContentType
-from m365watch_simulator.identities import TenantIdentity
-from m365watch_simulator.model import SimulatedRecord
-from m365watch_simulator.organisation import Organisation
-from m365watch_simulator.server import SimulationSettings
+from m365watch_simulator.organization.organization import Organisation
+from m365watch_simulator.organization.records import SimulatedRecord
+from m365watch_simulator.service.identities import TenantIdentity
+from m365watch_simulator.service.server import SimulationSettings
 from m365watch_testing.certificates import Authority
 
 PREFIX = "cloud.office365.management."

@@ -20,9 +20,9 @@ from shifted import DAY, python_path
 
 from commands import LIMIT_S, Ended
 from m365watch.common.clock import SystemClock
-from m365watch_simulator.identities import derive_identities
-from m365watch_simulator.machine import IDENTITY_HEADER
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.entra.managed_identity import IDENTITY_HEADER
+from m365watch_simulator.service.identities import derive_identities
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch_testing.applications import ApplicationCertificate, write_private
 from place import BOTH, Place
 

@@ -14,10 +14,10 @@ from structlog.testing import capture_logs
 from hurry import PATIENCE_HURRIED_S, HurriedClock, run_hurried
 from m365watch.common.model import ContentType
 from m365watch.runtime.collector_run import Outcome
-from m365watch_simulator.scenario import Call, Scenario, load_scenario, scenario_names
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch_simulator.subscriptions import Subscriptions
-from m365watch_simulator.truth import Truth, Verdict
+from m365watch_simulator.feed.subscriptions import Subscriptions
+from m365watch_simulator.service.scenario import Call, Scenario, load_scenario, scenario_names
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Truth, Verdict
 from place import BOTH, Place, assert_discreet
 
 REFUSED = {

@@ -13,8 +13,8 @@ from promises import guarantee
 from commands import Ended, command
 from m365watch.common.clock import SystemClock
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
-from m365watch_simulator.scenario import Scenario, load_scenario
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.scenario import Scenario, load_scenario
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from place import LAKE, assert_discreet
 
 

@@ -21,8 +21,8 @@ from m365watch.cli.program import app
 from m365watch.cli.terminal.error_output import exit_code_of, lines_of
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import CollectorError
-from m365watch_simulator.scenario import parse_scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.scenario import parse_scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 from place import records_in_lake
 
 NO_CONSENT = "behaviour: {consented: false}"

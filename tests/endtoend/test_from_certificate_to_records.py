@@ -11,8 +11,8 @@ import pytest
 
 from commands import Scene, command
 from m365watch.common.clock import SystemClock
-from m365watch_simulator.identities import derive_identities
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.identities import derive_identities
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from place import Place
 
 

@@ -15,9 +15,9 @@ from promises import guarantee
 
 from doomed import Moment
 from m365watch.common.model import ContentType
-from m365watch_simulator.scenario import Answer, Call, Rule, Scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch_simulator.truth import Truth, Verdict
+from m365watch_simulator.service.scenario import Answer, Call, Rule, Scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Truth, Verdict
 from m365watch_testing.clock import START, ShiftedClock
 from place import LAKE, Place
 

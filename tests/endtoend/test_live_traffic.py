@@ -9,10 +9,10 @@ import pytest
 from hurry import HurriedClock, run_hurried
 from m365watch.common.model import Service
 from m365watch.runtime.collector_run import Outcome
-from m365watch_simulator.identities import derive_identities
-from m365watch_simulator.scenario import Scenario, load_scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch_simulator.truth import Verdict
+from m365watch_simulator.service.identities import derive_identities
+from m365watch_simulator.service.scenario import Scenario, load_scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Verdict
 from place import BOTH, Place
 
 FLAWLESS = Verdict([], [], [])

@@ -23,9 +23,9 @@ from m365watch.ledger.backup import back_up, put_in
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.outputs.files.files_output import FilesOutput
 from m365watch.outputs.files.spec import FilesSection
-from m365watch_simulator.scenario import Scenario, load_scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch_simulator.truth import Verdict
+from m365watch_simulator.service.scenario import Scenario, load_scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Verdict
 from place import BOTH, LAKE, Place, erase_first_person, records_in_lake
 
 FLAWLESS = Verdict([], [], [])

@@ -32,7 +32,7 @@ from m365watch.notifications.notification_database import FILE_NAME as NOTIFICAT
 from m365watch.notifications.outbox import NotificationStore
 from m365watch.registry.channel_specs import Channel
 from m365watch.runtime.collector import Collector, Outcome
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from m365watch_testing.certificates import Authority
 from m365watch_testing.loopback import LoopbackServer, Received, Reply
 from place import Place

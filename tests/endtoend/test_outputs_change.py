@@ -20,9 +20,9 @@ from promises import guarantee
 from commands import FLAWLESS, Ended, collecting, command, ended
 from m365watch.common.clock import SystemClock
 from m365watch.ledger.lock import LOCK_FILE, holder_of
-from m365watch_simulator.identities import derive_identities
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch_simulator.truth import Verdict
+from m365watch_simulator.service.identities import derive_identities
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Verdict
 from place import LAKE, Place, assert_discreet
 
 pytestmark = pytest.mark.slow

@@ -23,9 +23,9 @@ from m365watch.common.errors import SettingsRefused
 from m365watch.common.model import Service, Window
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.runtime.recovery_run import Recovery, RecoveryAsked, RecoveryOutcome
-from m365watch_simulator.scenario import Scenario, parse_scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch_simulator.truth import Verdict
+from m365watch_simulator.service.scenario import Scenario, parse_scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Verdict
 from place import BOTH, FILES, LAKE, Place, erase_first_person, records_in_lake
 
 DAYS = 10

@@ -21,8 +21,8 @@ from promises import guarantee
 
 from commands import Ended, command, ended, start
 from m365watch.common.clock import SystemClock
-from m365watch_simulator.identities import derive_identities
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.identities import derive_identities
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 from place import LAKE, Place, assert_discreet
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from hurry import HurriedClock, run_hurried
 from m365watch.runtime.collector_run import Outcome
-from m365watch_simulator.server import SimulationSettings, simulator_running
-from m365watch_simulator.truth import Truth, Verdict
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Truth, Verdict
 from place import BOTH, Place, assert_discreet
 
 RECORDS = Path(__file__).resolve().parents[3] / "shared" / "data"

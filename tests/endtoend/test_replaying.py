@@ -26,7 +26,7 @@ from m365watch.common.model import ContentType, Window
 from m365watch.lake.record_scan import LakeScan, ScanAsked
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.runtime.replay_run import Replay, ReplayOutcome, find_tenants
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from place import BOTH, LAKE, Place, records_in_files, records_in_lake
 
 FILES_TOO = {"files2": {"type": "files", "config": {"directory": "again", "compression": "none"}}, **BOTH}

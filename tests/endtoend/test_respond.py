@@ -20,8 +20,8 @@ from m365watch.detection.rules.extension import Severity
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.response.execution.response_executor import turn_held
 from m365watch.storage.database import connect
-from m365watch_simulator.scenario import parse_scenario
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.scenario import parse_scenario
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 
 ANN = "ann@contoso.example"
 ROLES = [

@@ -19,8 +19,8 @@ from m365watch.outputs.devo.devo_output import DevoOutput
 from m365watch.outputs.syslog.syslog_output import SyslogOutput
 from m365watch.registry.outputs import Output
 from m365watch.runtime.collector import Collector, Outcome
-from m365watch_simulator.server import SimulationSettings, simulator_running
-from m365watch_simulator.truth import Truth
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Truth
 from m365watch_testing.batches import make_batch, make_part, make_record
 from m365watch_testing.certificates import Authority
 from place import Place

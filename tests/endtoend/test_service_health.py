@@ -20,9 +20,9 @@ from hurry import PATIENCE_HURRIED_S, HurriedClock, run_hurried
 from m365watch.common.clock import SystemClock
 from m365watch.records.routing import UNION_TABLE
 from m365watch.runtime.collector_run import Outcome
-from m365watch_simulator.announcements import SERVICES, Announcements
-from m365watch_simulator.scenario import parse_scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.graph.announcements import SERVICES, Announcements
+from m365watch_simulator.service.scenario import parse_scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 from place import FILES, Place, records_in_files
 
 

@@ -18,9 +18,9 @@ from promises import guarantee
 from hurry import PATIENCE_HURRIED_S, HurriedClock, run_hurried
 from m365watch.common.model import ContentType
 from m365watch.runtime.collector import Collector
-from m365watch_simulator.scenario import Scenario, load_scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch_simulator.truth import Truth
+from m365watch_simulator.service.scenario import Scenario, load_scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Truth
 from place import FILES, Place
 
 AUTH_ID = "an-auth-id-that-nobody-guesses"

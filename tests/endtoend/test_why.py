@@ -15,8 +15,8 @@ from promises import guarantee
 
 from commands import Ended, command
 from m365watch.common.clock import SystemClock
-from m365watch_simulator.scenario import Behaviour, Scenario, load_scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.scenario import Behaviour, Scenario, load_scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 from place import FILES, LAKE, assert_discreet
 
 Change = Callable[[dict[str, Any]], None]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from m365watch.common.model import Header
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.organization import Organisation
 
 _KINDS_MAX = 24
 

@@ -15,8 +15,8 @@ from fuzz_contract import Attempt, Broken, Loop, Target
 from fuzz_requests import call_of
 from fuzz_values import TEXTS, json_text, value
 from m365watch.common.clock import SystemClock
-from m365watch_simulator.model import SimulatedRecord
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.organization.records import SimulatedRecord
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 
 _ANSWER_BYTES_MAX = 4 << 20
 _ANSWER_S_MAX = 30.0

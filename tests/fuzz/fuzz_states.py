@@ -33,7 +33,7 @@ from m365watch.health.completeness.feed_audit import memory_name
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.notifications.notification_database import NotificationFile
 from m365watch.pipeline.disk_queue import records_in_file
-from m365watch_simulator.scenario import parse_scenario, scenario_names
+from m365watch_simulator.service.scenario import parse_scenario, scenario_names
 from m365watch_testing.clock import START
 
 _FEED = Feed(TenantId(TENANT), ContentType.EXCHANGE)

@@ -19,8 +19,8 @@ from m365watch.health.checks.check_specs import FreeBytes
 from m365watch.health.checks.specs.disk import GIBIBYTE
 from m365watch.http.client import open_session
 from m365watch.registry.checks import Check, Checked, Group, Place, Verdict
-from m365watch_simulator.scenario import Scenario, load_scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.service.scenario import Scenario, load_scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 
 Change = Callable[[dict[str, Any]], None]
 FILES = {"files": {"type": "files", "config": {"directory": "out"}}}

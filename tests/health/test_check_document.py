@@ -13,10 +13,10 @@ from m365watch.cli.terminal.json_output import as_json
 from m365watch.common.clock import SystemClock
 from m365watch.health.checks.check_engine import tenants_named
 from m365watch.registry.checks import Check, Group, Place, Preflight
-from m365watch_simulator.faults import FaultPlan
-from m365watch_simulator.identities import derive_identities
-from m365watch_simulator.scenario import Scenario
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.faults import FaultPlan
+from m365watch_simulator.service.identities import derive_identities
+from m365watch_simulator.service.scenario import Scenario
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from preflight_scene import BROKEN, groups_of, preflight, settings_of, steps_of
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -36,8 +36,8 @@ from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import Output
 from m365watch.runtime.collector import Collector
 from m365watch.sources.management_api.management_api_client import PAGE_TRIES
-from m365watch_simulator.scenario import Answer, Call, Rule, Scenario
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.scenario import Answer, Call, Rule, Scenario
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from m365watch_testing.batches import TENANT, make_records, make_simple_batch
 from m365watch_testing.outputs import FakeOutput
 

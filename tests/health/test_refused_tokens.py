@@ -11,9 +11,9 @@ from m365watch.auth.refusals import PASSING_FIX, REFUSALS, Refusal, token_refusa
 from m365watch.common.errors import CredentialsRefused
 from m365watch.registry.checks import Check, Checked
 from m365watch.registry.credential_specs import CREDENTIALS
-from m365watch_simulator.aadsts import aadsts_codes
-from m365watch_simulator.faults import FaultPlan
-from m365watch_simulator.scenario import Scenario
+from m365watch_simulator.entra.aadsts import aadsts_codes
+from m365watch_simulator.service.faults import FaultPlan
+from m365watch_simulator.service.scenario import Scenario
 from preflight_scene import BROKEN, groups_of, settings_of, simulating, steps_of
 
 CONTRACT = (

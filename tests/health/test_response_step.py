@@ -15,8 +15,8 @@ from m365watch.response.execution.graph_permissions import (
     stops_administrators,
     wishes,
 )
-from m365watch_simulator.directory import OVER_ADMINISTRATORS
-from m365watch_simulator.scenario import Behaviour, Scenario
+from m365watch_simulator.graph.directory import OVER_ADMINISTRATORS
+from m365watch_simulator.service.scenario import Behaviour, Scenario
 from preflight_scene import NOTE, OK, SKIPPED, preflight, steps_of
 
 ALL = sorted({name for names in (*NEEDED.values(), *WISHED.values()) for name in names})

@@ -29,9 +29,9 @@ from m365watch.health.checks.tenant_checks import Served, judge_listing, judge_s
 from m365watch.health.expiry.expiry_store import known_now
 from m365watch.registry.checks import Check, Group
 from m365watch.sources.management_api.responses import ListedSubscription, parse_subscription_list
-from m365watch_simulator.identities import derive_identities
-from m365watch_simulator.scenario import Behaviour, Scenario
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.identities import derive_identities
+from m365watch_simulator.service.scenario import Behaviour, Scenario
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from m365watch_testing.certificates import Authority
 from m365watch_testing.credentials import certificate, client_secret
 from preflight_scene import (

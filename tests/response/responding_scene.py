@@ -19,9 +19,9 @@ from m365watch.response.execution.response_executor import Ask, Desk, Told
 from m365watch.response.journal import Journal
 from m365watch.response.plans.planner import plan_response
 from m365watch.response.steps.step import Plan
-from m365watch_simulator.directory import GRANTS, OVER_ADMINISTRATORS, PERMISSIONS, SimulatedDirectory
-from m365watch_simulator.scenario import parse_scenario
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.graph.directory import GRANTS, OVER_ADMINISTRATORS, PERMISSIONS, SimulatedDirectory
+from m365watch_simulator.service.scenario import parse_scenario
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 
 ALL_ROLES = sorted({role for _, _, roles in PERMISSIONS for role in roles})
 RULES = "/users/ann@contoso.example/mailFolders/inbox/messageRules"

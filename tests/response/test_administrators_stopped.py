@@ -8,7 +8,7 @@ import pytest
 
 from alerts import ANN
 from m365watch.response.execution.response_executor import Came
-from m365watch_simulator.directory import OVER_ADMINISTRATORS
+from m365watch_simulator.graph.directory import OVER_ADMINISTRATORS
 from responding_scene import EVE, Scene, in_scene, make_administrators
 
 

@@ -15,7 +15,7 @@ from m365watch.detection.alerts.alert import AlertId
 from m365watch.response.execution.response_executor import Came
 from m365watch.response.plans.planner import plan_response
 from m365watch.response.steps.step import Plan
-from m365watch_simulator.directory import GRANTS, PERMISSIONS
+from m365watch_simulator.graph.directory import GRANTS, PERMISSIONS
 from responding_scene import ALL_ROLES, DELETES, RULES, Scene, in_scene
 
 ROLES = f"/servicePrincipals(appId='{APP}')/appRoleAssignments"

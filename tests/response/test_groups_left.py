@@ -10,8 +10,8 @@ from alerts import ANN
 from m365watch.common.errors import NeedsOperator
 from m365watch.response.execution.graph_permissions import wishes
 from m365watch.response.execution.response_executor import Came
-from m365watch_simulator.directory import groups_of, owners_of
-from m365watch_simulator.refusals import Refusal
+from m365watch_simulator.feed.refusals import Refusal
+from m365watch_simulator.graph.directory import groups_of, owners_of
 from plan_scene import plan
 from responding_scene import ALL_ROLES, EVE, Scene, in_scene
 

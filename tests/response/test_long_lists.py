@@ -18,7 +18,7 @@ from m365watch.http.client import Answer, Session
 from m365watch.response.execution.graph_client import PAGES_MAX, GraphClient
 from m365watch.response.execution.response_executor import Came
 from m365watch.response.execution.step_actions import FOUND_MAX, Document
-from m365watch_simulator.directory import GRANTS
+from m365watch_simulator.graph.directory import GRANTS
 from m365watch_testing.clock import FakeClock
 from responding_scene import GLOBAL, Scene, in_scene
 

@@ -17,7 +17,7 @@ from m365watch.detection.alerts.alert import AlertId
 from m365watch.response.execution.response_executor import Came, Desk
 from m365watch.response.journal import Journal
 from m365watch.response.plans.planner import plan_response
-from m365watch_simulator.directory import GRANTS
+from m365watch_simulator.graph.directory import GRANTS
 from responding_scene import DELETES, RULES, Scene, in_scene, names
 
 PRINCIPAL = f"/servicePrincipals(appId='{APP}')"

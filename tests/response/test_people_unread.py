@@ -16,7 +16,7 @@ from m365watch.config.models.clouds import CLOUDS
 from m365watch.response.execution.response_executor import Came, Told
 from m365watch.response.plans.powershell import connections
 from m365watch.response.steps.step import Plan
-from m365watch_simulator.directory import groups_of, owners_of
+from m365watch_simulator.graph.directory import groups_of, owners_of
 from plan_scene import plan
 from responding_scene import ADMIN, ALL_ROLES, EVE, Scene, in_scene, make_administrators
 

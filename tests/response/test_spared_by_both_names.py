@@ -18,7 +18,7 @@ from m365watch.config.models.settings import Settings
 from m365watch.response.execution.response_executor import Came
 from m365watch.response.plans.emergency_accounts import ask_for_spared
 from m365watch.response.steps.step import Plan
-from m365watch_simulator.directory import groups_of, owners_of
+from m365watch_simulator.graph.directory import groups_of, owners_of
 from responding_scene import ADMIN, ALL_ROLES, EVE, Scene, answering, in_scene, make_administrators
 
 STOPPING = ("revoke_sessions", "disable_account")

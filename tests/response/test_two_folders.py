@@ -18,7 +18,7 @@ from m365watch.response.execution.graph_client import open_graph
 from m365watch.response.execution.response_executor import Came, Desk, Told
 from m365watch.response.journal import Journal
 from m365watch.response.steps.step import Plan
-from m365watch_simulator.refusals import Refusal, graph_refusal
+from m365watch_simulator.feed.refusals import Refusal, graph_refusal
 from responding_scene import ADMIN, DELETES, EVE, RULES, Scene, answering, in_scene, make_administrators
 
 GRANTS_OF_APP = f"/servicePrincipals(appId='{APP}')/appRoleAssignments"

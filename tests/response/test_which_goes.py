@@ -11,7 +11,7 @@ from promises import guarantee
 from alerts import ANN, APP, hides
 from detected import plan_from
 from m365watch.response.execution.response_executor import Came
-from m365watch_simulator.directory import GRANTS
+from m365watch_simulator.graph.directory import GRANTS
 from responding_scene import DELETES, EVE, LINK, RULES, Scene, in_scene, names
 
 MICROSOFT = "f8cdef31-a31e-4b4a-93e4-5f571e91255a"

@@ -19,10 +19,10 @@ import aiohttp
 from yarl import URL
 
 from m365watch.common.model import ContentType
-from m365watch_simulator.identities import TenantIdentity
-from m365watch_simulator.model import SimulatedRecord
-from m365watch_simulator.scenario import Scenario, parse_scenario
-from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.organization.records import SimulatedRecord
+from m365watch_simulator.service.identities import TenantIdentity
+from m365watch_simulator.service.scenario import Scenario, parse_scenario
+from m365watch_simulator.service.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch_testing.clock import FakeClock
 
 START = datetime(2026, 11, 17, 9, 30, tzinfo=UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from m365watch_simulator.network import PLACES, Place
+from m365watch_simulator.organization.network import PLACES, Place
 
 
 def place_of(address: str) -> Place | None:

@@ -17,7 +17,7 @@ from caller import START, Caller, calling
 from m365watch.auth.certificates.certificate import load_certificate, load_private_key
 from m365watch.cli.program import app
 from m365watch.common import base64url
-from m365watch_simulator.identities import TenantIdentity
+from m365watch_simulator.service.identities import TenantIdentity
 
 
 @pytest.mark.parametrize("from_pfx", [False, True])

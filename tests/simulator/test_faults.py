@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from caller import EXCHANGE, START, Caller, Reply, calling, host_of, in_loop, scenario
-from m365watch_simulator.faults import FaultPlan
-from m365watch_simulator.scenario import Answer, Call
+from m365watch_simulator.service.faults import FaultPlan
+from m365watch_simulator.service.scenario import Answer, Call
 
 DAY = timedelta(days=1)
 AF = '{"error":{"code":"AF'

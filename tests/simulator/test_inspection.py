@@ -8,8 +8,8 @@ import pytest
 
 from caller import EXCHANGE, START, Caller, SmallSource, calling, in_loop
 from m365watch.common.errors import NeedsOperator
-from m365watch_simulator.identities import derive_identities
-from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.identities import derive_identities
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 from m365watch_testing.clock import FakeClock
 
 

@@ -5,8 +5,8 @@ from random import Random
 from statistics import median
 
 from caller import START
-from m365watch_simulator.lateness import HOUR, Calendar, Part, whole_hour
-from m365watch_simulator.scenario import Behaviour, Incident
+from m365watch_simulator.feed.lateness import HOUR, Calendar, Part, whole_hour
+from m365watch_simulator.service.scenario import Behaviour, Incident
 
 HOURS = [whole_hour(START) - number * HOUR for number in range(24, 2000)]
 

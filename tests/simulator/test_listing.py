@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from caller import EXCHANGE, START, Caller, calling, in_loop, seconds
-from m365watch_simulator.identities import derive_identities
+from m365watch_simulator.service.identities import derive_identities
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

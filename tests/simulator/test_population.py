@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from m365watch.common.clock import SystemClock
-from m365watch_simulator.directory import ROLES, SimulatedDirectory, groups_of, owners_of
-from m365watch_simulator.organisation import Organisation
-from m365watch_simulator.population import populate
-from m365watch_simulator.refusals import Refusal
-from m365watch_simulator.server import SimulationSettings, simulator_running
-from m365watch_simulator.shapes.directory import application_target
+from m365watch_simulator.feed.refusals import Refusal
+from m365watch_simulator.graph.directory import ROLES, SimulatedDirectory, groups_of, owners_of
+from m365watch_simulator.graph.population import populate
+from m365watch_simulator.organization.organization import Organisation
+from m365watch_simulator.organization.shapes.directory import application_target
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
 
 ANN, EVE = "ann@contoso.example", "eve@contoso.example"
 RULES = f"/users/{ANN}/mailFolders/inbox/messageRules"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from m365watch_simulator.attacks.attack import Attack
-from m365watch_simulator.attacks.campaign import STORIES
-from m365watch_simulator.network import STRANGERS
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.attacks.attack import Attack
+from m365watch_simulator.organization.attacks.campaign import STORIES
+from m365watch_simulator.organization.network import STRANGERS
+from m365watch_simulator.organization.organization import Organisation
 from places import place_of
 
 TENANT = "2c4b1f60-0a3e-4f0b-b6a9-6f6f2f9a1d07"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from m365watch.common.model import ContentType
-from m365watch_simulator.comb import ticks_of
-from m365watch_simulator.model import SimulatedRecord
-from m365watch_simulator.network import PLACES
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.guids import ticks_of
+from m365watch_simulator.organization.network import PLACES
+from m365watch_simulator.organization.organization import Organisation
+from m365watch_simulator.organization.records import SimulatedRecord
 from places import place_of
 
 TENANT = "5d1f2c3b-7a10-4f6e-9c55-0b8e3a9d4f21"

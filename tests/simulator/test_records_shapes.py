@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.organization import Organisation
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference"
 START = datetime(2026, 11, 9, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pytest
 
 from caller import START, Caller, calling, in_loop
 from m365watch.common.model import ContentType
-from m365watch_simulator.replay import ReplaySource, content_type_of_record
+from m365watch_simulator.feed.replay import ReplaySource, content_type_of_record
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 LINES = [

@@ -6,8 +6,8 @@ from importlib.resources import files
 import pytest
 
 from m365watch.common.errors import SettingsRefused
-from m365watch_simulator.aadsts import aadsts_codes
-from m365watch_simulator.scenario import Answer, load_scenario, parse_scenario, scenario_names
+from m365watch_simulator.entra.aadsts import aadsts_codes
+from m365watch_simulator.service.scenario import Answer, load_scenario, parse_scenario, scenario_names
 
 FOLDER = files("m365watch_simulator") / "scenarios"
 IN_CONTRACT = [

@@ -24,8 +24,8 @@ from m365watch.cli.simulate import simulate
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import NeedsOperator
 from m365watch.config.loader import parse_settings
-from m365watch_simulator.identities import read_certificate
-from m365watch_simulator.scenario import scenario_names
+from m365watch_simulator.service.identities import read_certificate
+from m365watch_simulator.service.scenario import scenario_names
 from m365watch_testing.applications import ApplicationCertificate
 
 START = "from m365watch.cli.simulate import simulate; import typer; typer.run(simulate)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from caller import Caller, Reply, calling, in_loop
-from m365watch_simulator.announcements import SERVICES, STEP, Announcements
+from m365watch_simulator.graph.announcements import SERVICES, STEP, Announcements
 
 START = datetime(2026, 11, 17, 9, tzinfo=UTC)
 

@@ -18,7 +18,7 @@ from m365watch.auth.factory import make_credentials
 from m365watch.common.errors import BadAnswer, ConsentRefused, CredentialsRefused
 from m365watch.config.models.clouds import Cloud
 from m365watch.http.client import open_session
-from m365watch_simulator.identities import derive_identities
+from m365watch_simulator.service.identities import derive_identities
 from m365watch_testing.applications import ApplicationCertificate, write_private
 from m365watch_testing.credentials import certificate as certificate_settings
 from m365watch_testing.credentials import client_secret, managed_identity

@@ -8,8 +8,8 @@ import pytest
 from yarl import URL
 
 from caller import START, Caller, Reply, calling, in_loop
-from m365watch_simulator.federation import Issuer
-from m365watch_simulator.machine import APP_SERVICE_PATH, IDENTITY_HEADER, IMDS_PATH
+from m365watch_simulator.entra.federation import Issuer
+from m365watch_simulator.entra.managed_identity import APP_SERVICE_PATH, IDENTITY_HEADER, IMDS_PATH
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 

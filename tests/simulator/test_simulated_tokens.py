@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
 from caller import START, Caller, calling, in_loop
-from m365watch_simulator.identities import TenantIdentity, derive_identities
+from m365watch_simulator.service.identities import TenantIdentity, derive_identities
 from m365watch_testing.applications import ApplicationCertificate
 
 OTHER = "0f0f0f0f-0000-4000-8000-000000000000"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from m365watch.cli.simulate import simulate
-from m365watch_simulator.scenario import (
+from m365watch_simulator.service.scenario import (
     Answer,
     Behaviour,
     Call,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from caller import EXCHANGE, START, calling, in_loop
-from m365watch_simulator.throttle import Throttle
+from m365watch_simulator.feed.throttle import Throttle
 
 
 def test_a_minute_slides() -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from caller import EXCHANGE, START, Caller, SmallSource, calling, in_loop
 from m365watch.common.model import ContentType
-from m365watch_simulator.copies import identity
-from m365watch_simulator.scenario import load_scenario
-from m365watch_simulator.server import SimulationSettings, simulator_running
-from m365watch_simulator.truth import Truth
+from m365watch_simulator.feed.copies import identity
+from m365watch_simulator.service.scenario import load_scenario
+from m365watch_simulator.service.server import SimulationSettings, simulator_running
+from m365watch_simulator.service.truth import Truth
 from m365watch_testing.clock import FakeClock
 
 

@@ -33,7 +33,7 @@ from m365watch.sources.audit_search.audit_search_client import (
 )
 from m365watch.sources.audit_search.tenant_recovery import content_type_of, cut_page, halves_of, plan_course
 from m365watch.sources.page_spool import KeptPages, recovered_ref
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.organization import Organisation
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")

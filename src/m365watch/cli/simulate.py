@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 if TYPE_CHECKING:
-    from m365watch_simulator.scenario import Scenario
-    from m365watch_simulator.server import RunningSimulator, SimulationSettings
+    from m365watch_simulator.service.scenario import Scenario
+    from m365watch_simulator.service.server import RunningSimulator, SimulationSettings
 
 
 _RESPONDS = "User.RevokeSessions.All"
@@ -92,9 +92,9 @@ def simulate(
     faults included.
     SIGTERM and Ctrl-C end it with exit code 0.
     """
-    from m365watch_simulator.identities import derive_identities, read_certificate
-    from m365watch_simulator.scenario import load_scenario
-    from m365watch_simulator.server import SimulationSettings
+    from m365watch_simulator.service.identities import derive_identities, read_certificate
+    from m365watch_simulator.service.scenario import load_scenario
+    from m365watch_simulator.service.server import SimulationSettings
 
     if list_scenarios:
         _print_scenarios(as_json=as_json)
@@ -119,7 +119,7 @@ def simulate(
 def _look_at_records(path: Path) -> None:
     """Refuse a file without any line, and say which lines are no records: each is served all the same."""
     from m365watch.cli.terminal.formatting import count
-    from m365watch_simulator.copies import is_readable
+    from m365watch_simulator.feed.copies import is_readable
 
     try:
         lines = path.read_bytes().splitlines()
@@ -151,7 +151,7 @@ def _serve(settings: SimulationSettings, files: _Files, *, port: int, as_json: b
     from m365watch.cli.terminal.console import LineFormat
     from m365watch.cli.terminal.log_output import configure_diagnostics
     from m365watch.common.clock import SystemClock
-    from m365watch_simulator.server import simulator_running
+    from m365watch_simulator.service.server import simulator_running
 
     configure_diagnostics(line_format=LineFormat.TEXT, level=logging.WARNING, colour=False)
     written = (files.configuration, files.federated_token)
@@ -245,7 +245,7 @@ def _write_truth(running: RunningSimulator, folder: Path) -> None:
 
 
 def _print_scenarios(*, as_json: bool) -> None:
-    from m365watch_simulator.scenario import load_scenario, scenario_names
+    from m365watch_simulator.service.scenario import load_scenario, scenario_names
 
     scenarios = {name: load_scenario(name) for name in scenario_names()}
     if as_json:

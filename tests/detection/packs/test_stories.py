@@ -8,8 +8,8 @@ from weeks import FALSE_A_DAY_MAX, FIRST_AT, TECHNIQUES, is_of_attacks, watch_we
 
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.rules.severity import Severity
-from m365watch_simulator.attacks.attack import Attack
-from m365watch_simulator.attacks.campaign import STORIES
+from m365watch_simulator.organization.attacks.attack import Attack
+from m365watch_simulator.organization.attacks.campaign import STORIES
 
 
 @guarantee(33)

@@ -33,9 +33,9 @@ from m365watch.detection.fields.enrichment_context import Knowledge, Whereabouts
 from m365watch.detection.rules.extension import Severity
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.records.headers import headers_of
-from m365watch_simulator.attacks.attack import Attack
-from m365watch_simulator.network import PLACES
-from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.organization.attacks.attack import Attack
+from m365watch_simulator.organization.network import PLACES
+from m365watch_simulator.organization.organization import Organisation
 
 TENANT = "6b0d8a4e-2f3c-4b5d-8e7f-0a1b2c3d4e5f"
 FIRST_AT = datetime(2024, 3, 4, tzinfo=UTC)

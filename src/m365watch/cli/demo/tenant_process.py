@@ -23,7 +23,7 @@ from m365watch.common.clock import Clock, SystemClock
 from m365watch.common.errors import NeedsOperator
 
 if TYPE_CHECKING:
-    from m365watch_simulator.server import RunningSimulator
+    from m365watch_simulator.service.server import RunningSimulator
 
 
 DELAY = timedelta(hours=1)
@@ -98,8 +98,8 @@ class Introduction:
 
 async def serve(plan: TenantPlan) -> None:
     """Simulate the tenant until stdin ends."""
-    from m365watch_simulator.scenario import load_scenario
-    from m365watch_simulator.server import SimulationSettings, simulator_running
+    from m365watch_simulator.service.scenario import load_scenario
+    from m365watch_simulator.service.server import SimulationSettings, simulator_running
 
     settings = SimulationSettings(
         seed=plan.seed,
@@ -120,7 +120,7 @@ async def serve(plan: TenantPlan) -> None:
 
 
 def _attacks_of(running: RunningSimulator, *, since: datetime, until: datetime) -> tuple[StagedAttack, ...]:
-    from m365watch_simulator.attacks.attack import Attack
+    from m365watch_simulator.organization.attacks.attack import Attack
 
     attacks = [one for one in running.tenants[0].attacks() if isinstance(one, Attack)]
     over = [one for one in attacks if since <= one.started_at and one.ended_at < until]

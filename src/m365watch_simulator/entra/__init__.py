@@ -1,0 +1,1 @@
+"""Entra ID: tokens, consent, federation, and the identities of machines."""

@@ -1,0 +1,1 @@
+"""Microsoft Graph: the directory, audit log searches, and service announcements."""
