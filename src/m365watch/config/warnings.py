@@ -13,8 +13,6 @@ from m365watch.config.validation_report import KeyPath, Report
 
 _OF_RECORDS = ("obfuscation_data", "override_tag")
 """Keys of a service that change what arrives."""
-_COMPRESSING = {"devo_platform", "relay"}
-"""The outputs that go by the keys of `globals` below."""
 _COMPRESSION = (
     "devo_sender_threshold_for_using_gzip_in_transport_layer",
     "devo_sender_compression_level",
@@ -62,7 +60,7 @@ def _warn_of_globals(document: object, file: ConfigurationFile, report: Report) 
             ("globals", "persistence", "type"),
             "keeps no state; after a restart all that Microsoft still serves is read and delivered again",
         )
-    is_compressing = any(getattr(output, "type", "") in _COMPRESSING for output in file.outputs.values())
+    is_compressing = any(output.compresses_by_globals for output in file.outputs.values())
     for name, section in (("globals", file.globals), ("global_overrides", file.global_overrides)):
         for key in _COMPRESSION:
             if key in section.model_fields_set and not is_compressing:

@@ -78,9 +78,9 @@ def _is_single_line(text: str) -> str:
 
 
 class NetworkSettings(Section):
-    """How the servers of Microsoft, and the endpoint of an output `devo_http`, are reached.
+    """How the servers of Microsoft, and outputs that speak HTTP, are reached.
 
-    Outputs that write to a wire (`devo_platform`, `syslog`) have keys of their own. A server on this machine
+    Outputs that speak another protocol have keys of their own. A server on this machine
     itself (loopback) is never reached through a proxy.
     """
 

@@ -60,8 +60,8 @@ def check(
     target of notifications, which is told nothing. A step that needs a broken one is skipped and says which.
     Of more than 20 tenants only broken steps are shown, and the sums.
 
-    Changes nothing, sends no record, and is free to use while `m365watch run` is running. The one thing that
-    reaches a receiver is a notice to an output `devo_http`, whose token shows in no other way.
+    Changes nothing, sends no record, and is free to use while `m365watch run` is running. Only an output
+    whose token shows in no other way, such as Devo's HTTP endpoint, gets a notice.
 
     Exit codes: 0 nothing is broken, whatever the notes say; 1 a step is; 2 the configuration is wrong.
     """

@@ -72,7 +72,7 @@ ServiceOption = Annotated[
 ]
 OutputOption = Annotated[
     str | None,
-    typer.Option("--output", metavar="TYPE", help="lake, files, console, devo, devo_http or syslog."),
+    typer.Option("--output", metavar="TYPE", help="Where the records go; a wrong TYPE names all."),
 ]
 OutputOptionOption = Annotated[
     list[str] | None,

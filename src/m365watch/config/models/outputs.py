@@ -72,6 +72,11 @@ class OutputSection(OutputSettings, KindSection):
         return False
 
     @property
+    def compresses_by_globals(self) -> bool:
+        """Whether the keys of `globals` on compression are for it."""
+        return False
+
+    @property
     def sends_events_unasked(self) -> bool:
         """Whether the collector's own events go there because nobody said otherwise."""
         return False

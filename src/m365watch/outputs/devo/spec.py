@@ -109,6 +109,11 @@ class DevoSection(TaggedOutput):
         return self.config.tls
 
     @property
+    def compresses_by_globals(self) -> bool:
+        """As Devo's collector does."""
+        return True
+
+    @property
     def personal_data(self) -> Sequence[PersonalData]:
         """What Devo has."""
         return (PersonalData(self.config.address, AT_DEVO),)
