@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.runtime.config_changes import excluded_outputs
 from settings_documents import OTHER_TENANT, Document, filled_in, mistakes_of, settings_of
 
 NO_OUTPUT = "is no output that is switched on"
@@ -36,7 +35,7 @@ def test_outputs_are_named_for_an_input(given: object) -> None:
     [tenant] = settings.tenants
 
     assert tenant.outputs == ("siem",)
-    assert excluded_outputs(settings) == {tenant.tenant_id: frozenset({"lake"})}
+    assert settings.excluded_outputs == {tenant.tenant_id: frozenset({"lake"})}
 
 
 def test_without_the_key_all_outputs_get_everything() -> None:
@@ -44,7 +43,7 @@ def test_without_the_key_all_outputs_get_everything() -> None:
     settings = settings_of(filled_in() | {"outputs": TWO_OUTPUTS})
 
     assert settings.tenants[0].outputs == ()
-    assert excluded_outputs(settings) == {}
+    assert settings.excluded_outputs == {}
 
 
 def test_the_lake_that_is_there_without_outputs_has_a_name_too() -> None:

@@ -21,11 +21,11 @@ from m365watch.detection.detection_output import FILE_NAME
 from m365watch.detection.engine.detection_engine import Engine
 from m365watch.detection.engine.record_batch import Portion
 from m365watch.detection.rules.rule import Rule
+from m365watch.detection.store.alert_table import AlertShelf
 from m365watch.detection.store.database_recovery import RebuildStopped, partial_of
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.lake.delta.table_files import silently
 from m365watch.lake.maintenance.retention import retain
-from m365watch.lake.writer.alert_table import AlertShelf
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.records.headers import headers_of
 from m365watch_testing.batches import TENANT, make_batch, make_part

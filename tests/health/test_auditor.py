@@ -27,7 +27,6 @@ from m365watch.health.completeness.audit_requests import (
 from m365watch.health.completeness.audit_scheduler import audit_feeds
 from m365watch.health.completeness.auditor import (
     UNANSWERED_S,
-    Audited,
     Auditor,
     AuditOrder,
     DailyAudit,
@@ -36,6 +35,7 @@ from m365watch.health.completeness.auditor import (
 from m365watch.health.completeness.feed_audit import Counts, FeedAudit
 from m365watch.ledger.blob_states import Absent, read_states
 from m365watch.ledger.sqlite_ledger import SqliteLedger
+from m365watch.registry.ports import FeedSource
 from m365watch_testing.api import Ask, FakeApi
 from m365watch_testing.clock import START
 from m365watch_testing.loop import LoopClock, run_jumping
@@ -75,7 +75,7 @@ class Bench:
     async def audit(self, *, repair: bool = False, days: int = 7) -> FeedAudit:
         auditor = Auditor(compare=self.compare, commit=self.commit if repair else None, clock=self.clock)
         order = AuditOrder(days, repair, "a1")
-        return await auditor.audit(FEED, Audited(self.api, None), order=order, on_window=self.look_on)
+        return await auditor.audit(FEED, FeedSource(self.api, None), order=order, on_window=self.look_on)
 
     async def compare(self, feed: Feed, refs: Sequence[BlobRef]) -> Sequence[BlobState | Absent]:
         return read_states(self.ledger.path, feed, refs)
@@ -233,7 +233,9 @@ def test_a_service_that_never_answers_is_given_up_soon(tmp_path: Path) -> None:
         auditor = Auditor(compare=bench.compare, commit=None, clock=bench.clock)
         began_s = bench.clock.monotonic_s()
         audits = [
-            await auditor.audit(FEED, Audited(bench.api, None), order=AuditOrder(), on_window=bench.look_on)
+            await auditor.audit(
+                FEED, FeedSource(bench.api, None), order=AuditOrder(), on_window=bench.look_on
+            )
             for _ in range(5)
         ]
         calls = len([one for one in bench.api.asked if one.ask is Ask.PAGE])
@@ -271,7 +273,7 @@ def test_a_ledger_that_cannot_be_read_ends_the_audit(tmp_path: Path) -> None:
 
         bench.publish("kept", age_h=3, known=True)
         auditor = Auditor(compare=compare, commit=None, clock=bench.clock)
-        feeds = {Feed(TENANT, kind): Audited(bench.api, None) for kind in (EXCHANGE, ContentType.DLP)}
+        feeds = {Feed(TENANT, kind): FeedSource(bench.api, None) for kind in (EXCHANGE, ContentType.DLP)}
         await audit_feeds(auditor, feeds, order=AuditOrder(), keep=nothing, on_progress=nothing)
 
     with pytest.raises(LedgerUnusable, match="cannot be read"):

@@ -20,6 +20,7 @@ from m365watch.detection.alerts.alert import Alert, AlertId, make_alert_id
 from m365watch.detection.alerts.lake_sync import Shelving
 from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
 from m365watch.detection.rules.extension import Severity
+from m365watch.detection.store.alert_table import AlertShelf, read_alerts
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.detection.store.lake_outbox import Due, day_of
 from m365watch.lake.delta.table_files import hold_lake, list_files, missing_batch, open_table, silently
@@ -30,7 +31,6 @@ from m365watch.lake.maintenance.compaction import compact
 from m365watch.lake.maintenance.retention import retain
 from m365watch.lake.schema import ALERT_TABLE, ALERTS
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
-from m365watch.lake.writer.alert_table import AlertShelf, read_alerts
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch_testing.batches import make_batch, make_part
 from m365watch_testing.clock import FakeClock

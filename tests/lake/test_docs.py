@@ -14,10 +14,10 @@ import pytest
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.alerts.stored_alert import KeptAlert
 from m365watch.detection.rules.extension import Severity
+from m365watch.detection.store.alert_table import AlertShelf
 from m365watch.detection.store.lake_outbox import Due, day_of
 from m365watch.lake.schema import ENTITY, TABLES, TableShape
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
-from m365watch.lake.writer.alert_table import AlertShelf
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch_testing.batches import TENANT, make_batch, make_part
 from m365watch_testing.clock import FakeClock

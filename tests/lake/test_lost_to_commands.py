@@ -20,13 +20,13 @@ from m365watch.common.errors import LakeMissing, LakeUnusable, OutputUnusable
 from m365watch.detection.alerts.lake_sync import Shelving
 from m365watch.detection.alerts.stored_alert import KeptAlert
 from m365watch.detection.detection_output import FILE_NAME as ALERTS_FILE
+from m365watch.detection.store.alert_table import AlertShelf, read_alerts
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.lake.delta.missing_commits import LAKE_GONE
 from m365watch.lake.delta.transaction_log import commit_name
 from m365watch.lake.integrity_errors import BACK_FIX, LAKE_BACK
 from m365watch.lake.maintenance.integrity_check import try_table
 from m365watch.lake.schema import ALERTS, AUDIT_TABLE, NOTICE_TABLE
-from m365watch.lake.writer.alert_table import AlertShelf, read_alerts
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.lake.lake_output import app_id_of

@@ -13,8 +13,8 @@ from promises import guarantee
 
 from m365watch.common.errors import Throttled
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
-from m365watch.health.completeness.auditor import Audited
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
+from m365watch.registry.ports import FeedSource
 from m365watch.sources.management_api.webhook.notification_worker import (
     PENDING_MAX,
     WINDOWS_MAX,
@@ -43,7 +43,7 @@ class House:
         self.woken: list[Feed] = []
         start_at = None if start_before_s is None else self.clock.now() - timedelta(seconds=start_before_s)
         self.desk = NotificationDesk(
-            {FEED: Audited(self.api, start_at)},
+            {FEED: FeedSource(self.api, start_at)},
             ledger=self.ledger,
             calls=CallsInLine(),
             known=partial(known_contents, folder / LEDGER_FILE),
@@ -243,7 +243,7 @@ def test_feeds_that_come_and_go_are_looked_for_from_then_on(tmp_path: Path) -> N
             house.tell(ref)
             await house.clock.sleep(60)
             assert house.api.asked == []
-            house.desk.change({FEED: Audited(house.api, None)})
+            house.desk.change({FEED: FeedSource(house.api, None)})
             house.tell(ref)
             await house.clock.sleep(2)
             assert house.due() == [ref]

@@ -12,9 +12,8 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.common.errors import BadAnswer, CollectorError, Throttled, TokenRefused, WindowRefused
-from m365watch.common.model import Window
+from m365watch.common.model import LOOK_BACK_MAX, Window
 from m365watch.sources.management_api.feed_poller import MARGINS_S, relisting_due_at
-from m365watch.sources.management_api.listing_windows import LOOK_BACK_MAX
 from m365watch_testing.api import Ask
 from m365watch_testing.clock import START
 from poller_scene import DOWN, REFUSED, WEEK, due, known, listed, publish, run, run_told

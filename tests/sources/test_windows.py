@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from promises import guarantee
 
-from m365watch.common.model import Window
+from m365watch.common.model import LOOK_BACK_MAX, Window
 from m365watch.sources.management_api.listing_windows import (
-    LOOK_BACK_MAX,
     WINDOW_MAX,
     plan_relisting,
     plan_windows,

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from m365watch import __version__
-from m365watch.common.model import Feed
-from m365watch.config.models.settings import Settings
 
 _TENANT = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _FEED = re.compile(rf"({_TENANT.pattern})/([A-Za-z]+\.[A-Za-z]+)")
@@ -51,22 +49,6 @@ class Speaker:
                 if feed.startswith(f"{found[0]}/"):
                     return name.input_name, None
         return None, None
-
-
-def speaker_of(settings: Settings) -> Speaker:
-    """The speaker for a collector with these settings."""
-    inputs = {}
-    for tenant in settings.tenants:
-        for service in tenant.services:
-            if (content_type := service.service.content) is not None:
-                feed = Feed(tenant.tenant_id, content_type)
-                inputs[str(feed)] = InputName(tenant.input_name, service.service.value)
-    return Speaker(
-        collector_name=settings.collector_name,
-        collector_image=collector_image(settings.collector_image),
-        job_id=settings.job_id,
-        inputs=inputs,
-    )
 
 
 def collector_image(named: str | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NewType
 
@@ -17,6 +17,9 @@ import msgspec
 
 TenantId = NewType("TenantId", str)
 """A tenant's GUID, in lower case."""
+
+LOOK_BACK_MAX = timedelta(days=7)
+"""How long the service keeps content, from contentCreated on."""
 
 BlobKey = NewType("BlobKey", int)
 """The ledger's own number for a blob; never reused."""

@@ -29,6 +29,7 @@ from m365watch.detection.engine.record_batch import OLDEST
 from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN, Knowledge
 from m365watch.detection.rebuild import restore_alerts
 from m365watch.detection.rules.rule import Rule
+from m365watch.detection.store.alert_table import read_alerts
 from m365watch.detection.store.database_recovery import (
     PLAN,
     SLICES_PER_DAY_MAX,
@@ -39,10 +40,10 @@ from m365watch.detection.store.database_recovery import (
 )
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.detection.store.stored_episodes import HORIZON_MS
-from m365watch.health.collector_status import has_delivered
 from m365watch.lake.schema import ALERTS, AUDIT
-from m365watch.lake.writer.alert_table import read_alerts
 from m365watch.lake.writer.table_writer import WRITE_FAILURES, plain_reason
+from m365watch.ledger.queries import last_batch, ledger_for_reading
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.storage.damage import aside_name
 from m365watch.storage.database import DatabaseError
 
@@ -368,7 +369,8 @@ def loss_of_alerts(settings: Settings) -> OutputUnusable | None:
     if path.exists() or rebuilt_percent(path) is not None or not settings.detections.enabled:
         return None
     try:
-        have_run = has_delivered(settings, DETECTIONS)
+        with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+            have_run = last_batch(connection, DETECTIONS) > 0
     except LedgerUnusable:  # nobody has run here, or why it cannot be read is said by itself
         return None
     lake = settings.lake_directory

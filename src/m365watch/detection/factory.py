@@ -20,7 +20,6 @@ from m365watch.config.models.detections import DETECTIONS, DetectionsSection
 from m365watch.config.models.settings import Settings
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
 from m365watch.outputs.lake.spec import LakeSection
-from m365watch.runtime.config_changes import excluded_outputs
 
 if TYPE_CHECKING:
     from m365watch.detection.alert_store_rebuild import LakeRebuilder, RebuildAsked, Rebuilt
@@ -182,10 +181,10 @@ def make_shelves(settings: Settings, *, current: Callable[[], Settings], clock: 
     lakes = [output for output in settings.outputs if isinstance(output, LakeSection)]
     if not lakes:
         return []
-    from m365watch.lake.writer.alert_table import AlertShelf
+    from m365watch.detection.store.alert_table import AlertShelf
 
     def takes(lake: str, tenant: str) -> bool:
-        return lake not in excluded_outputs(current()).get(TenantId(tenant), frozenset())
+        return lake not in current().excluded_outputs.get(TenantId(tenant), frozenset())
 
     return [
         AlertShelf(

@@ -78,20 +78,14 @@ def read_status(settings: Settings, *, now: datetime) -> RunProgress:
         )
 
 
-def has_delivered(settings: Settings, output: str) -> bool:
-    """Whether the output of that name has ever been delivered anything.
-
-    Raises: LedgerUnusable: there is no ledger yet.
-    """
-    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
-        return last_batch(connection, output) > 0
-
-
 def has_had_records(settings: Settings, lake: Path) -> bool:
     """Whether the ledger has delivered anything to the lake; to one that is no output any more it has."""
     names = [one.name for one in settings.outputs if isinstance(one, LakeSection) and one.folder == lake]
     with suppress(LedgerUnusable):
-        return not names or has_delivered(settings, names[0])
+        if not names:
+            return True
+        with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+            return last_batch(connection, names[0]) > 0
     return False
 
 

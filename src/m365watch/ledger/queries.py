@@ -12,13 +12,12 @@ from pathlib import Path
 from m365watch.common.errors import LedgerUnusable
 from m365watch.common.file_access import is_there, why_closed, why_denied
 from m365watch.common.missing_files import PREFIX, MissingFiles, missing_of
-from m365watch.common.model import Feed, TenantId, Window, content_named
+from m365watch.common.model import LOOK_BACK_MAX, Feed, TenantId, Window, content_named
 from m365watch.common.progress import FeedProgress, OutputProgress
 from m365watch.common.timestamps import EPOCH
 from m365watch.ledger.ledger_database import other_version
 from m365watch.ledger.schema import LEDGER
 from m365watch.registry.ports import WaitingBlob
-from m365watch.sources.management_api.listing_windows import LOOK_BACK_MAX
 from m365watch.storage.database import Database, DatabaseError, OtherVersion, connect_to_read, is_damage
 
 _FEEDS = """

@@ -267,3 +267,11 @@ class Api(Protocol):
         also where the body is a web page, larger than the bound, or an error object.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSource:
+    """How a feed is reached, and from when on its content counts."""
+
+    api: Api
+    start_at: datetime | None

@@ -15,7 +15,6 @@ from m365watch import __version__
 from m365watch.auth.app_registration import Registration
 from m365watch.auth.rotation import Applications
 from m365watch.common.clock import Clock, Random
-from m365watch.common.collector_events import speaker_of
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import BlobRef, BlobState, Feed, TenantId
 from m365watch.common.progress import RunProgress
@@ -52,10 +51,10 @@ from m365watch.runtime.collector_run import (
     audited_feeds,
     flight_for,
 )
-from m365watch.runtime.config_changes import Change, excluded_outputs
+from m365watch.runtime.config_changes import Change
 from m365watch.runtime.config_reload import Reload, Reloader
 from m365watch.runtime.ledger_reconciliation import AdoptionParts, adopt
-from m365watch.runtime.run_context import Lasting, LastingReach, Requests, begin_lasting
+from m365watch.runtime.run_context import Lasting, LastingReach, Requests, begin_lasting, speaker_of
 from m365watch.sources.factory import KeptAnnouncements, Reach, ReachedFeed, ask_registration, find_refusals
 from m365watch.sources.feed_errors import Trouble, Troubles
 from m365watch.sources.management_api.in_flight_limit import BytesInFlight
@@ -374,7 +373,7 @@ class Collector:
             if change.detections and self._detections is not None:
                 self._detections.change(self._settings.detections)
                 await notifications.change(self._settings)
-            await parts.calls(parts.ledger.routes.exclude, excluded_outputs(self._settings))
+            await parts.calls(parts.ledger.routes.exclude, self._settings.excluded_outputs)
             feeds = reach.feeds(self._settings.tenants)
             await run.change(feeds)
             if receiver is not None:
@@ -453,7 +452,7 @@ class Collector:
 
     def _excluded_outputs(self) -> Mapping[TenantId, frozenset[str]]:
         if self._only_output is None:
-            return excluded_outputs(self._settings)
+            return self._settings.excluded_outputs
         others = frozenset(self._settings.receivers) - {self._only_output}
         return {tenant.tenant_id: others for tenant in self._settings.tenants}
 

@@ -15,7 +15,7 @@ from m365watch.common.errors import ClockWrong, CollectorError
 from m365watch.common.model import Feed
 from m365watch.common.progress import FeedProgress, RunProgress
 from m365watch.health.completeness.audit_scheduler import AuditDesk, AuditProgress
-from m365watch.health.completeness.auditor import Audited, AuditOrder
+from m365watch.health.completeness.auditor import AuditOrder
 from m365watch.health.completeness.feed_audit import FeedAudit
 from m365watch.health.completeness.missing_files import MissingFilesWatch
 from m365watch.health.completeness.silence_monitor import SilenceWatch
@@ -25,7 +25,7 @@ from m365watch.pipeline.batcher import BatchBounds, Pipeline, pacing
 from m365watch.pipeline.output_lane import QueuedOutput
 from m365watch.pipeline.run_observer import RunObserver
 from m365watch.registry.outputs import Output, Prepares, TakesViews
-from m365watch.registry.ports import WaitingBlob
+from m365watch.registry.ports import FeedSource, WaitingBlob
 from m365watch.sources.factory import ReachedFeed
 from m365watch.sources.feed_errors import Troubles
 from m365watch.sources.management_api.blob_fetcher import BlobFetcher
@@ -425,10 +425,10 @@ class CollectorRun:
         return Outcome(exit_code, waiting, tuple(problems), progress)
 
 
-def audited_feeds(feeds: Mapping[Feed, ReachedFeed]) -> dict[Feed, Audited]:
+def audited_feeds(feeds: Mapping[Feed, ReachedFeed]) -> dict[Feed, FeedSource]:
     """How an audit reaches each of the feeds that the service lists; announcements have no listing."""
     return {
-        feed: Audited(reached.access.api, reached.polling.start_at)
+        feed: FeedSource(reached.access.api, reached.polling.start_at)
         for feed, reached in feeds.items()
         if reached.health is None
     }

@@ -100,12 +100,6 @@ def _detections_after(
     return new, keys
 
 
-def excluded_outputs(settings: Settings) -> dict[TenantId, frozenset[str]]:
-    """The outputs that are not for a tenant, of each tenant that has not all."""
-    every = frozenset(output.name for output in settings.outputs)
-    return {one.tenant_id: every - {*one.outputs} for one in settings.tenants if one.outputs}
-
-
 def _reachings(tenants: Iterable[TenantSettings]) -> dict[Feed, _Reaching]:
     return {
         Feed(tenant.tenant_id, content): (replace(tenant, services=()), service)

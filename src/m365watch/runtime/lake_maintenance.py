@@ -28,6 +28,7 @@ from m365watch.config.models.settings import Settings
 from m365watch.detection.alerts.lake_sync import number_brought
 from m365watch.detection.alerts.triage import opened
 from m365watch.detection.detection_output import FILE_NAME as DETECTIONS_FILE
+from m365watch.detection.store.alert_table import alerts_app_id
 from m365watch.detection.store.detection_erasure import FAR_MS, Forgotten, Naming, find_named, forget_named
 from m365watch.health.collector_status import acknowledged_in
 from m365watch.lake.delta.missing_commits import Standing, standing_of
@@ -59,7 +60,6 @@ from m365watch.lake.maintenance.retention import Retained, retain
 from m365watch.lake.maintenance.vacuum import Vacuumed, vacuum
 from m365watch.lake.schema import AUDIT
 from m365watch.lake.store import table_store
-from m365watch.lake.writer.alert_table import alerts_app_id
 from m365watch.lake.writer.table_writer import WRITE_FAILURES
 from m365watch.ledger.queries import ledger_for_reading, output_account
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE

@@ -26,7 +26,6 @@ from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.factory import make_output
 from m365watch.outputs.lake.spec import LakeSection
 from m365watch.records.identity import IdentityMaker
-from m365watch.runtime.config_changes import excluded_outputs
 from m365watch.runtime.lake_maintenance import holding_lake
 from m365watch.runtime.ledger_reconciliation import AdoptionParts, read_again
 from m365watch.sources.page_spool import PREFIX as RECOVERED
@@ -61,7 +60,7 @@ def repair_lake(
     outputs = frozenset(settings.receivers)
     ledger = SqliteLedger(settings.state_directory, outputs=outputs, now=clock.now())
     try:
-        ledger.routes.exclude(excluded_outputs(settings))
+        ledger.routes.exclude(settings.excluded_outputs)
         name = memory_name(lake.name)
         before = missing_of(ledger.remembered(name))
         missing = _take_out(settings, lake, ledger, before, clock)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from m365watch.auth.rotation import Applications
 from m365watch.common.clock import Clock
-from m365watch.common.collector_events import speaker_of
+from m365watch.common.collector_events import InputName, Speaker, collector_image
 from m365watch.common.model import Feed
 from m365watch.common.progress import FeedProgress
 from m365watch.config.models.settings import Settings
@@ -78,3 +78,19 @@ def begin_lasting(settings: Settings, *, clock: Clock) -> Lasting:
         heartbeat_s=settings.stats_period_s,
     )
     return Lasting(board, clock.now(), LedgerLock(settings.state_directory / LOCK_FILE))
+
+
+def speaker_of(settings: Settings) -> Speaker:
+    """The speaker for a collector with these settings."""
+    inputs = {}
+    for tenant in settings.tenants:
+        for service in tenant.services:
+            if (content_type := service.service.content) is not None:
+                feed = Feed(tenant.tenant_id, content_type)
+                inputs[str(feed)] = InputName(tenant.input_name, service.service.value)
+    return Speaker(
+        collector_name=settings.collector_name,
+        collector_image=collector_image(settings.collector_image),
+        job_id=settings.job_id,
+        inputs=inputs,
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from m365watch.common.model import LOOK_BACK_MAX
 from m365watch.config.models.settings import Settings
-from m365watch.sources.management_api.listing_windows import LOOK_BACK_MAX
 
 
 def warnings_of_starts(settings: Settings, *, now: datetime) -> list[str]:

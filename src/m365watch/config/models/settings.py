@@ -107,6 +107,12 @@ class Settings:
         return (*names, DETECTIONS) if self.detections.enabled else names
 
     @property
+    def excluded_outputs(self) -> dict[TenantId, frozenset[str]]:
+        """The outputs that are not for a tenant, of each tenant that has not all."""
+        every = frozenset(output.name for output in self.outputs)
+        return {one.tenant_id: every - {*one.outputs} for one in self.tenants if one.outputs}
+
+    @property
     def lake_directory(self) -> Path | None:
         """Where `query` reads; None if no output is a lake."""
         for output in self.outputs:

@@ -20,11 +20,12 @@ from m365watch.health.completeness.audit_requests import (
     leave_answer,
     take_request,
 )
-from m365watch.health.completeness.auditor import Audited, Auditor, AuditOrder, DailyAudit
+from m365watch.health.completeness.auditor import Auditor, AuditOrder, DailyAudit
 from m365watch.health.completeness.feed_audit import FeedAudit, body_of, memory_name
 from m365watch.ledger.blob_states import Absent, read_states
 from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.ledger.writer_thread import LedgerCalls
+from m365watch.registry.ports import FeedSource
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +51,7 @@ class AuditDesk:
 
     def __init__(
         self,
-        feeds: Mapping[Feed, Audited],
+        feeds: Mapping[Feed, FeedSource],
         *,
         ledger: SqliteLedger,
         calls: LedgerCalls,
@@ -64,7 +65,7 @@ class AuditDesk:
         self._clock = clock
         self._on_listed = on_listed
 
-    def change(self, feeds: Mapping[Feed, Audited]) -> None:
+    def change(self, feeds: Mapping[Feed, FeedSource]) -> None:
         """Audit these feeds from now on; an audit under way ends with those it began with."""
         self._feeds = feeds
 
@@ -147,7 +148,7 @@ class AuditDesk:
 
 async def audit_feeds(
     auditor: Auditor,
-    feeds: Mapping[Feed, Audited],
+    feeds: Mapping[Feed, FeedSource],
     *,
     order: AuditOrder,
     keep: Callable[[FeedAudit], Awaitable[None]],

@@ -20,12 +20,12 @@ from m365watch.common.errors import (
     Unavailable,
     WindowRefused,
 )
-from m365watch.common.model import BlobRef, BlobState, Feed, Window
+from m365watch.common.model import LOOK_BACK_MAX, BlobRef, BlobState, Feed, Window
 from m365watch.health.completeness.feed_audit import FeedAudit, Tally
 from m365watch.ledger.blob_states import Absent
-from m365watch.registry.ports import Api
+from m365watch.registry.ports import Api, FeedSource
 from m365watch.sources.management_api.feed_poller import in_background
-from m365watch.sources.management_api.listing_windows import LOOK_BACK_MAX, plan_relisting
+from m365watch.sources.management_api.listing_windows import plan_relisting
 
 _log = structlog.get_logger(__name__)
 
@@ -55,14 +55,6 @@ class AuditOrder:
     repair: bool = False
     number: str | None = None
     """The request that it answers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Audited:
-    """How a feed is reached, and from when on its content counts."""
-
-    api: Api
-    start_at: datetime | None
 
 
 class DailyAudit:
@@ -110,7 +102,7 @@ class Auditor:
         self._given_up: Unavailable | None = None
 
     async def audit(
-        self, feed: Feed, audited: Audited, *, order: AuditOrder, on_window: Callable[[], Awaitable[None]]
+        self, feed: Feed, audited: FeedSource, *, order: AuditOrder, on_window: Callable[[], Awaitable[None]]
     ) -> FeedAudit:
         """List the last `order.days` of the feed, and say where everything that is listed stands.
 
@@ -168,7 +160,7 @@ class Auditor:
         elif now_s - self._silent_since_s >= UNANSWERED_S:
             self._given_up = error
 
-    async def _list_patiently(self, feed: Feed, audited: Audited, window: Window, *, tally: Tally) -> None:
+    async def _list_patiently(self, feed: Feed, audited: FeedSource, window: Window, *, tally: Tally) -> None:
         """List one window, again after what passes; its oldest edge gives way where it is refused."""
         for number in range(WINDOW_TRIES):
             try:
@@ -190,7 +182,7 @@ class Auditor:
             else:
                 return
 
-    async def _list(self, feed: Feed, audited: Audited, window: Window, *, tally: Tally) -> None:
+    async def _list(self, feed: Feed, audited: FeedSource, window: Window, *, tally: Tally) -> None:
         tally.begin(window)
         start_at = audited.start_at
         async for page in audited.api.list_content(feed.audit_type, window):

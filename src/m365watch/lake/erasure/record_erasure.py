@@ -48,10 +48,9 @@ from m365watch.lake.erasure.person_matching import (
 from m365watch.lake.erasure.tombstones import ErasedRecords, MarkBook, drop_old_marks, read_erased
 from m365watch.lake.maintenance.vacuum import HOUR_MS, SAFE_HOURS_MIN, list_unnamed
 from m365watch.lake.rollups.rollup_manifest import drop_stale
-from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, TableShape
+from m365watch.lake.schema import ALERT_TABLE, ALERTS_PREFIX, AUDIT_TABLE, TableShape
 from m365watch.lake.store import Store, table_store
 from m365watch.lake.stored_records import by_tenant
-from m365watch.lake.writer.alert_table import FILE_PREFIX as ALERTS_PREFIX
 from m365watch.lake.writer.parquet_files import MERGED, write_part
 from m365watch.records.headers import headers_of
 

@@ -20,11 +20,10 @@ from m365watch.common.errors import (
     Unreachable,
     WindowRefused,
 )
-from m365watch.common.model import BlobRef, Feed, TenantId, Window
+from m365watch.common.model import LOOK_BACK_MAX, BlobRef, Feed, TenantId, Window
 from m365watch.ledger.writer_thread import settled_later
 from m365watch.sources.management_api.fetch_attempts import TenantAccess
 from m365watch.sources.management_api.listing_windows import (
-    LOOK_BACK_MAX,
     Plan,
     oldest_reachable,
     plan_relisting,

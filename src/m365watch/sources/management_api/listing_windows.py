@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from m365watch.common.model import Window
+from m365watch.common.model import LOOK_BACK_MAX, Window
 
 WINDOW_MAX = timedelta(hours=24)
-LOOK_BACK_MAX = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,10 @@ import structlog
 from m365watch.common.clock import Clock
 from m365watch.common.error_boundary import defect_of
 from m365watch.common.errors import CollectorError
-from m365watch.common.model import BlobRef, Feed, Window
-from m365watch.health.completeness.auditor import Audited
+from m365watch.common.model import LOOK_BACK_MAX, BlobRef, Feed, Window
 from m365watch.ledger.queries import ledger_for_reading
 from m365watch.ledger.writer_thread import LedgerCalls
-from m365watch.registry.ports import Ledger
-from m365watch.sources.management_api.listing_windows import LOOK_BACK_MAX
+from m365watch.registry.ports import FeedSource, Ledger
 from m365watch.sources.management_api.webhook.payloads import Notifications, Notified
 
 _KNOWN = (
@@ -90,7 +88,7 @@ class NotificationDesk:
 
     def __init__(
         self,
-        feeds: Mapping[Feed, Audited],
+        feeds: Mapping[Feed, FeedSource],
         *,
         ledger: Ledger,
         calls: LedgerCalls,
@@ -109,7 +107,7 @@ class NotificationDesk:
         self._wake = asyncio.Event()
         self.figures = DeskFigures()
 
-    def change(self, feeds: Mapping[Feed, Audited]) -> None:
+    def change(self, feeds: Mapping[Feed, FeedSource]) -> None:
         """Look for content of these feeds from now on; what is under way of others ends by itself."""
         self._feeds = dict(feeds)
         for feed in feeds:

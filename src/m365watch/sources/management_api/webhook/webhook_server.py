@@ -17,8 +17,8 @@ from m365watch.common.error_boundary import GoingOn, defect_of
 from m365watch.common.errors import NeedsOperator
 from m365watch.common.model import Feed, TenantId
 from m365watch.config.models.webhook import WebhookSection
-from m365watch.health.completeness.auditor import Audited
 from m365watch.http.bounded_listener import Limits, Listener, Request, RequestRefused, read_request, reading
+from m365watch.registry.ports import FeedSource
 from m365watch.sources.management_api.webhook.notification_worker import NotificationDesk
 from m365watch.sources.management_api.webhook.payloads import Notifications, judge_head, parse_notifications
 
@@ -270,7 +270,7 @@ class Receiver:
             f"{refused:,} calls refused"
         )
 
-    def change(self, feeds: Mapping[Feed, Audited]) -> None:
+    def change(self, feeds: Mapping[Feed, FeedSource]) -> None:
         """Take notifications about these feeds and their tenants from now on."""
         self.server.change(frozenset(feed.tenant_id for feed in feeds))
         if self._desk is not None:

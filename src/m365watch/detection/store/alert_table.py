@@ -34,7 +34,7 @@ from m365watch.lake.delta.table_files import (
 )
 from m365watch.lake.delta.table_schema import ForeignTable, lacks_columns, shape_of
 from m365watch.lake.delta.transaction_log import set_torn_aside, sync_found
-from m365watch.lake.schema import ALERT_TABLE, PARTITION, TableShape
+from m365watch.lake.schema import ALERT_TABLE, ALERTS_PREFIX, PARTITION, TableShape
 from m365watch.lake.store import table_store
 from m365watch.lake.writer.arrow_compute import drop_listed
 from m365watch.lake.writer.parquet_files import FRESH, Part, write_part
@@ -45,8 +45,6 @@ from m365watch.lake.writer.table_writer import (
     plain_reason,
 )
 
-FILE_PREFIX = "alerts-"
-"""How the names of its files begin."""
 ROWS_READ_MAX = 100_000
 """Alerts that are read back at most, the latest ones."""
 
@@ -151,7 +149,7 @@ class AlertShelf:
             shape,
             day=day,
             # No committed file has had this name: the version that it is written onto has only one successor.
-            name=f"{FILE_PREFIX}{file_prefix(self._app_id)}-{table.version():012}",
+            name=f"{ALERTS_PREFIX}{file_prefix(self._app_id)}-{table.version():012}",
             chunks=_chained(first, kept, fresh),
             compression=FRESH,
         )
