@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
@@ -33,9 +34,9 @@ from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader
 from m365watch.board.widgets.empty_states import no_records
 from m365watch.board.widgets.widget_types import Chart, Empty, Grid, Heat, Instances, Ranking, Tiles
-from m365watch.common.errors import LakeMissing, OutputUnusable
+from m365watch.common.errors import LakeMissing, NeedsOperator, OutputUnavailable, OutputUnusable
 from m365watch.common.missing_files import MissingFiles, body_of, memory_name
-from m365watch.common.model import BlobRef, Feed, Window
+from m365watch.common.model import BlobRef, ContentType, Feed, Window
 from m365watch.detection.detection_output import FILE_NAME as ALERTS_FILE
 from m365watch.health.collector_status import feeds_of, read_latency, read_status
 from m365watch.health.expiry.credential_expiry import Judged
@@ -72,8 +73,8 @@ def troubled(sources: Sources, tmp_path: Path) -> Sources:
     ledger.commit_lost(keys["lost"], "AF20051: expired", at=now)
     ledger.quarantine(keys["kept"], b"<html>", "not a JSON array", whole=True, at=now)
     ledger.postpone(keys["slow"], attempts=3, next_try_at=now + HOUR, error="HTTP 503")
-    ledger.note_error(feed, f"{feed}: HTTP 403; grant consent", fix="grant consent", at=now)
-    ledger.note_output_error("lake", "the disk is full", fix="free some space", at=now)
+    ledger.note_error(feed, NeedsOperator("HTTP 403", where=str(feed), fix="grant consent"), at=now)
+    ledger.note_output_error("lake", NeedsOperator("the disk is full", fix="free some space"), at=now)
     ledger.close()
     return replace(sources, settings=replace(sources.settings, state_directory=state))
 
@@ -151,6 +152,38 @@ def test_every_trouble_stands_there_with_its_cure(troubled: Sources) -> None:
     assert {one.label: one.tone for one in tiles.tiles}["Lost"] == "critical"
 
 
+@pytest.mark.parametrize("listed_days_ago", [1, 8])
+def test_an_output_says_until_when_no_record_is_lost(troubled: Sources, listed_days_ago: int) -> None:
+    """A blob that is known bounds it, and so does what could not be listed yet; never a time that is over."""
+    now = troubled.clock.now()
+    state = troubled.settings.state_directory
+    ledger = SqliteLedger(state, outputs=frozenset(troubled.settings.receivers), now=now)
+    ledger.note_output_error("lake", OutputUnavailable("the disk is full", fix="make room"), at=now)
+    feed = Feed(feed_of(troubled).tenant_id, ContentType.DLP)
+    start = now - timedelta(days=listed_days_ago)
+    late = BlobRef(feed, "late", start, start + timedelta(days=7))
+    with sqlite3.connect(state / LEDGER_FILE) as connection:
+        connection.execute("DELETE FROM coverage")
+        connection.execute("DELETE FROM blob")
+    ledger.commit_listing(feed, Window(start, start + HOUR), [late], complete=True, at=now)
+    ledger.close()
+
+    progress = read_status(troubled.settings, now=now)
+    [output] = [one for one in progress.outputs if one.last_error]
+    [said] = [
+        one
+        for one in asyncio.run(health_needs.needs(view_of("range=24h"), troubled)).rows
+        if "disk" in one.text
+    ]
+
+    assert not output.needs_operator
+    assert output.safe_until == start + timedelta(days=7)
+    assert said.tone == "medium"
+    assert ("no record is lost before" if listed_days_ago < 7 else "records may be lost since") in str(
+        said.note
+    )
+
+
 @guarantee(15)
 def test_missing_files_of_the_lake_stand_there_with_their_fix(troubled: Sources) -> None:
     """Where the output has no error of its own, its state is that."""
@@ -158,7 +191,7 @@ def test_missing_files_of_the_lake_stand_there_with_their_fix(troubled: Sources)
     missing = MissingFiles(1, 312, day, day, ("audit/day=2026-11-24/1.parquet",), now - HOUR, None, None)
     outputs = frozenset(troubled.settings.receivers)
     ledger = SqliteLedger(troubled.settings.state_directory, outputs=outputs, now=now)
-    ledger.note_output_error("lake", None, fix=None, at=now)
+    ledger.note_output_error("lake", None, at=now)
     ledger.remember(memory_name("lake"), body_of(missing))
     ledger.close()
 

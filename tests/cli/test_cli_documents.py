@@ -49,7 +49,7 @@ def test_the_status_document_is_this_one() -> None:
     records = {"delivered": 34567, "duplicates": 89, "quarantined": 0}
 
     progress = run_progress(feed)
-    progress.outputs = [OutputProgress("devo", 3, 2, "refused", NOW, "renew it")]
+    progress.outputs = [OutputProgress("devo", 3, 2, "refused", NOW, "renew it", needs_operator=True)]
 
     assert json.loads(as_json(status_document(progress, waiting=[WAITING], now=NOW))) == {
         "schema": 1,
@@ -68,6 +68,7 @@ def test_the_status_document_is_this_one() -> None:
                 "last_error": "got HTTP 503",
                 "last_error_at": "2026-11-24T12:00:00Z",
                 "fix": None,
+                "needs_operator": False,
                 "audit": None,
             }
         ],
@@ -90,6 +91,7 @@ def test_the_status_document_is_this_one() -> None:
                 "last_error": "refused",
                 "last_error_at": "2026-11-24T12:00:00Z",
                 "fix": "renew it",
+                "needs_operator": True,
                 "safe_until": None,
                 "lake_files_missing": None,
             }

@@ -36,7 +36,7 @@ def samples(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
 
 def test_every_figure_of_a_feed_can_be_read() -> None:
     """Watermark, lag, blobs by state, records, errors."""
-    progress = run_progress(feed_progress(blobs_lost=2, last_error="x", fix="do"))
+    progress = run_progress(feed_progress(blobs_lost=2, last_error="x", needs_operator=True))
     found = samples(metrics_text(progress, LatencyBook(), now=NOW))
     feed = (("content_type", "Audit.Exchange"), ("tenant", TENANT))
 
@@ -49,7 +49,7 @@ def test_every_figure_of_a_feed_can_be_read() -> None:
 def test_an_output_that_lacks_something_can_be_read() -> None:
     """How much, and how much of it is in its queue."""
     progress = run_progress(feed_progress())
-    progress.outputs = [OutputProgress("devo", 5, 3, "down", NOW, None)]
+    progress.outputs = [OutputProgress("devo", 5, 3, "connection refused", NOW, "open port 443")]
     found = samples(metrics_text(progress, LatencyBook(), now=NOW))
 
     assert found["m365watch_output_blobs_missing"] == {(("output", "devo"),): 5.0}

@@ -195,7 +195,7 @@ def test_of_many_errors_those_that_need_a_person_are_shown() -> None:
         )
         for number in range(ERRORS_SHOWN_MAX + 2)
     ]
-    feeds[-1].fix = "grant it"
+    feeds[-1].fix, feeds[-1].needs_operator = "grant it", True
 
     lines = [line for line in drawn(*feeds, columns=200) if line.startswith("error: ")]
 
@@ -312,6 +312,7 @@ def test_an_output_in_trouble_says_what_to_do_and_until_when_nothing_is_lost() -
     outputs = [
         OutputProgress("lake", 3, 0, "No space left", NOW, fix="make room", safe_until=at),
         OutputProgress("devo", 0, 0, "no answer in time", NOW),
+        OutputProgress("siem", 9, 0, "refused", NOW, fix="open port 514", safe_until=NOW),
     ]
 
     hints = [line for line in drawn(feed_progress(), outputs=outputs, columns=200) if line.startswith("hint")]
@@ -319,4 +320,5 @@ def test_an_output_in_trouble_says_what_to_do_and_until_when_nothing_is_lost() -
     assert hints == [
         "hint: make room; no record is lost before 2026-12-09 04:10 UTC",
         "hint: m365watch keeps trying",
+        "hint: open port 514; records may be lost since 2026-11-24 12:00 UTC",
     ]

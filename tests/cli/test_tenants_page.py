@@ -47,6 +47,7 @@ def refused(number: int, error: str = "AADSTS700016: not found", fix: str = "con
         last_error=told,
         last_error_at=NOW - timedelta(minutes=4),
         fix=fix,
+        needs_operator=True,
         error_code=ConsentMissing.code,
     )
 
@@ -196,7 +197,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ref = BlobRef(one, f"{number}", now, now + timedelta(days=7))
             window = Window(now - timedelta(minutes=5), now)
             ledger.commit_listing(one, window, [ref], complete=True, at=now)
-    ledger.note_error(feed(7), "AADSTS65001", fix="consent again", code=ConsentMissing.code, at=now)
+    ledger.note_error(feed(7), ConsentMissing("AADSTS65001", fix="consent again"), at=now)
     [known] = ledger.due_blobs(feed(8), now=now, count_max=1, besides=frozenset())
     ledger.postpone(known.key, attempts=5, next_try_at=now + timedelta(hours=1), error="HTTP 500")
     ledger.remember(f"rhythm {feed(9)}", json.dumps({"silent": int(now.timestamp()) // 3600 - 6}))

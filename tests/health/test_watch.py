@@ -11,6 +11,7 @@ import pytest
 from promises import guarantee
 from structlog.testing import capture_logs
 
+from m365watch.common.errors import Unavailable
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.health.completeness.content_gaps import GapsFound, find_gaps
 from m365watch.health.completeness.silence_monitor import SilenceWatch
@@ -118,7 +119,7 @@ def test_a_feed_with_an_error_of_its_own_raises_no_alarm(tmp_path: Path) -> None
 
     async def use(ward: Ward) -> None:
         await ward.live(LEARN_H)
-        ward.ledger.note_error(EXCHANGE, "HTTP 503", fix=None, at=ward.clock.now())
+        ward.ledger.note_error(EXCHANGE, Unavailable("HTTP 503"), at=ward.clock.now())
         await ward.live(12, silent=frozenset({EXCHANGE}))
 
     _, lines = run(tmp_path, use)

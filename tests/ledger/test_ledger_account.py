@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from m365watch.common.errors import PermissionMissing
 from m365watch.common.model import (
     BatchPart,
     BlobRef,
@@ -29,7 +30,7 @@ from m365watch.ledger.quarantine import (
     named_blobs,
     piece_body,
 )
-from m365watch.ledger.queries import ledger_for_reading
+from m365watch.ledger.queries import first_expiries, ledger_for_reading
 from m365watch.ledger.sqlite_ledger import SqliteLedger
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -108,13 +109,27 @@ def test_a_blob_comes_with_its_times_its_tries_and_its_feeds_cure(ledger: Sqlite
     """All that is needed to find it elsewhere and to do something about it."""
     one = known(ledger, "a")["a"]
     ledger.postpone(one.key, attempts=6, next_try_at=NOW + timedelta(minutes=5), error="AF10001")
-    ledger.note_error(FEED, "AF10001", fix="grant it", at=NOW)
+    ledger.note_error(FEED, PermissionMissing("AF10001", fix="grant it"), at=NOW)
 
     (found,) = ask(ledger).blobs
 
     assert (found.created_at, found.expires_at) == (NOW, NOW + timedelta(days=7))
     assert (found.attempts, found.next_try_at) == (6, NOW + timedelta(minutes=5))
     assert (found.feed_fix, found.finished_at, found.missing_outputs) == ("grant it", None, ())
+
+
+def test_what_an_output_has_or_keeps_on_disk_does_not_expire_for_it(ledger: SqliteLedger) -> None:
+    blobs = known(ledger, "newest", "queued", "had")
+    for name, done_by in (("queued", "files"), ("had", "lake")):
+        number = ledger.open_batch([part(blobs[name], b"{}")], BOTH).number
+        ledger.commit_delivered(number, done_by, Receipt(), at=NOW)
+        if name == "queued":
+            ledger.commit_queued(number, "lake")
+
+    lake, files = (first_expiries(ledger._connection, name)[FEED] for name in ("lake", "files"))
+
+    assert lake == NOW + timedelta(days=7)
+    assert files == NOW + timedelta(days=7, minutes=-2)
 
 
 def test_a_blob_that_one_output_lacks_names_it(ledger: SqliteLedger) -> None:

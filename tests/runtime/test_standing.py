@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -25,7 +26,9 @@ def listed(feed: Feed = EXCHANGE, *, lag_s: float = 60.0, **figures: object) -> 
 
 def failed(code: str | None, *, fix: str | None = None) -> FeedProgress:
     then = f"; {fix}" if fix else "; tried again, nothing lost"
-    return listed(last_error=f"{EXCHANGE}: it went wrong{then}", error_code=code, fix=fix)
+    return listed(
+        last_error=f"{EXCHANGE}: it went wrong{then}", error_code=code, fix=fix, needs_operator=bool(fix)
+    )
 
 
 def only(says: LedgerSays) -> TenantStanding:
@@ -45,6 +48,7 @@ def only(says: LedgerSays) -> TenantStanding:
         (failed(None, fix="of a ledger that kept no codes"), TenantState.IN_TROUBLE),
         (failed("throttled"), TenantState.THROTTLED),
         (failed("unavailable"), TenantState.FAILING),
+        (replace(failed("unreachable", fix="open port 443"), needs_operator=False), TenantState.FAILING),
         (failed(None), TenantState.FAILING),
         (FeedProgress(EXCHANGE), TenantState.NEW),
         (listed(lag_s=LATE_S + 1), TenantState.BEHIND),
@@ -64,6 +68,7 @@ def test_service_health_without_its_permission_does_not_make_a_tenant_look_witho
         last_error=f"{health}: it is missing; grant it",
         error_code="permission_missing",
         fix="grant it",
+        needs_operator=True,
     )
     inputs = {EXCHANGE: "office365", health: "office365"}
 

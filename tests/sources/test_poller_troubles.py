@@ -107,12 +107,15 @@ def test_a_failed_poll_leaves_nothing_that_only_the_collector_of_garbage_would_l
 def test_once_gives_up_at_once_where_a_person_is_needed(tmp_path: Path) -> None:
     """And says what to do."""
 
-    async def use(house: House) -> tuple[int, str | None, float]:
+    async def use(house: House) -> tuple[int, str, float]:
         house.api.fail(Ask.PAGE, REFUSED, times=-1)
         await house.poll_once()
-        return house.api.count(Ask.PAGE), house.told[0].fix, house.clock.monotonic_s()
+        return house.api.count(Ask.PAGE), house.told[0].text, house.clock.monotonic_s()
 
-    assert run(tmp_path, use) == (1, "grant it", 0.0)
+    requests, told, waited_s = run(tmp_path, use)
+
+    assert (requests, waited_s) == (1, 0.0)
+    assert told.endswith("; grant it")
 
 
 @pytest.mark.parametrize(("error", "tries"), [(DOWN, 8 * TRIES_ONCE), (Throttled("AF429"), THROTTLED_ONCE)])

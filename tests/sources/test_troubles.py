@@ -50,6 +50,19 @@ def test_a_trouble_that_goes_on_is_said_once(tmp_path: Path) -> None:
     assert (told, lines) == (["unavailable"], [f"warning: {DOWN}"])
 
 
+@guarantee(30)
+def test_an_error_that_passes_by_itself_is_a_warning_also_where_it_has_a_hint(tmp_path: Path) -> None:
+    error = Unreachable("connection refused", where=str(FEED), fix="open port 443")
+
+    async def use(house: House) -> tuple[str | None, bool]:
+        await house.troubles.note(FEED, error)
+        return house.progress().fix, house.progress().needs_operator
+
+    kept, lines = run(tmp_path, use)
+
+    assert (kept, lines) == (("open port 443", False), [f"warning: {error}"])
+
+
 def test_a_trouble_of_a_whole_tenant_is_named_once(tmp_path: Path) -> None:
     """Five feeds that lack one permission need one cure; another tenant needs its own."""
 

@@ -38,7 +38,9 @@ class FeedProgress:
     last_error: str | None = None
     last_error_at: datetime | None = None
     fix: str | None = None
-    """What the operator should do about `last_error`; None if it passes by itself."""
+    """What ends `last_error`, where anything does."""
+    needs_operator: bool = False
+    """Whether it stays until a person has done `fix`; otherwise it is tried again and may pass by itself."""
     error_code: str | None = None
     """The stable name of the kind of `last_error`, as `errors` has it."""
 
@@ -64,21 +66,23 @@ class OutputProgress:
     last_error: str | None = None
     last_error_at: datetime | None = None
     fix: str | None = None
-    """What a person has to do about it; None if it passes by itself."""
+    """What ends it, where anything does."""
+    needs_operator: bool = False
+    """Whether it stays until a person has done `fix`; otherwise it is tried again and may pass by itself."""
     missing_files: MissingFiles | None = None
     """Of a lake: the data files that are gone from it, as the collector last saw."""
     safe_until: datetime | None = None
-    """With an error: when the first blob expires that is still to be fetched; None without one."""
+    """With an error: when the service may first drop a record that the output lacks; None without one."""
 
-    @property
-    def next_step(self) -> str:
-        """What is to be done about its error, and until when that costs no record."""
-        cure = self.fix or RETRIED
-        return (
-            cure
-            if self.safe_until is None
-            else f"{cure}; no record is lost before {self.safe_until:%Y-%m-%d %H:%M} UTC"
-        )
+    def next_step(self, now: datetime) -> str:
+        """What ends its error, and until when that costs no record."""
+        fix = self.fix or RETRIED
+        if self.safe_until is None:
+            return fix
+        at = f"{self.safe_until:%Y-%m-%d %H:%M} UTC"
+        if self.safe_until <= now:
+            return f"{fix}; records may be lost since {at}"
+        return f"{fix}; no record is lost before {at}"
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import LakeUnusable, LedgerUnusable
 from m365watch.common.missing_files import MissingFiles
-from m365watch.common.model import BlobRef, BlobState, Feed
-from m365watch.common.progress import RunProgress
+from m365watch.common.model import LOOK_BACK_MAX, BlobRef, BlobState, Feed
+from m365watch.common.progress import FeedProgress, RunProgress
 from m365watch.config.models.settings import Settings
 from m365watch.health.completeness.audit_requests import PROGRESS_NAME
 from m365watch.health.completeness.content_gaps import GapsFound, find_gaps
@@ -43,6 +44,7 @@ from m365watch.ledger.quarantine import (
 )
 from m365watch.ledger.queries import (
     feed_progress,
+    first_expiries,
     last_batch,
     ledger_for_reading,
     output_progress,
@@ -59,6 +61,7 @@ from m365watch.pipeline.schema_drift import Vocabulary
 from m365watch.registry.ports import WaitingBlob
 from m365watch.sources import throttling
 from m365watch.sources.throttling import ThrottlingBook
+from m365watch.storage.database import Database
 
 if TYPE_CHECKING:
     from m365watch.lake.integrity_errors import Cause
@@ -70,12 +73,32 @@ def read_status(settings: Settings, *, now: datetime) -> RunProgress:
     Raises: LedgerUnusable: there is no ledger yet.
     """
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        feeds = feed_progress(connection, now)
         return RunProgress(
             started_at=now,
-            feeds=feed_progress(connection, now),
-            outputs=output_progress(connection),
+            feeds=feeds,
+            outputs=[
+                replace(output, safe_until=_safe_until(connection, output.name, feeds, settings))
+                if output.last_error
+                else output
+                for output in output_progress(connection)
+            ],
             pieces_dropped=read_dropped(connection).pieces,
         )
+
+
+def _safe_until(
+    connection: Database, output: str, rows: list[FeedProgress], settings: Settings
+) -> datetime | None:
+    """When the service may first drop a record of a feed that goes to `output`, which does not have it.
+
+    Known blobs say when they expire; what is not listed yet was created after the watermark.
+    """
+    others = settings.excluded_outputs
+    feeds = {feed for feed in feeds_of(settings) if output not in others.get(feed.tenant_id, ())}
+    ends = [row.watermark + LOOK_BACK_MAX for row in rows if row.feed in feeds and row.watermark]
+    ends += [at for feed, at in first_expiries(connection, output).items() if feed in feeds]
+    return min(ends, default=None)
 
 
 def has_had_records(settings: Settings, lake: Path) -> bool:

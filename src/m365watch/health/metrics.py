@@ -102,7 +102,7 @@ def _feed_lines(feeds: list[FeedProgress], now: datetime) -> list[str]:
             "feed_failing",
             "gauge",
             "Whether the feed has an error: 1 passes by itself, 2 needs a person.",
-            [(_of(row), _trouble(row.last_error, row.fix)) for row in feeds],
+            [(_of(row), _trouble(row)) for row in feeds],
         ),
     ]
 
@@ -126,7 +126,7 @@ def _output_lines(outputs: list[OutputProgress]) -> list[str]:
             "output_failing",
             "gauge",
             "Whether the output has an error: 1 passes by itself, 2 needs a person.",
-            [(labels, _trouble(one.last_error, one.fix)) for labels, one in rows],
+            [(labels, _trouble(one)) for labels, one in rows],
         ),
         *family_lines(
             "lake_files_missing",
@@ -252,10 +252,10 @@ def _of(row: FeedProgress) -> dict[str, str]:
     return {"tenant": row.feed.tenant_id, "content_type": str(row.feed.content_type)}
 
 
-def _trouble(error: str | None, fix: str | None) -> float:
-    if error is None:
+def _trouble(row: FeedProgress | OutputProgress) -> float:
+    if row.last_error is None:
         return 0.0
-    return 1.0 if fix is None else 2.0
+    return 2.0 if row.needs_operator else 1.0
 
 
 def _labels(labels: Mapping[str, str]) -> str:

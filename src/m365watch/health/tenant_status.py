@@ -151,7 +151,7 @@ def _state_in_error(row: FeedProgress) -> TenantState:
         return TenantState.NO_CONSENT
     if row.error_code in _REFUSED:
         return TenantState.REFUSED
-    if row.fix is not None:
+    if row.needs_operator:
         return TenantState.IN_TROUBLE
     return TenantState.THROTTLED if row.error_code == Throttled.code else TenantState.FAILING
 

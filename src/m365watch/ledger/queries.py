@@ -14,7 +14,7 @@ from m365watch.common.file_access import is_there, why_closed, why_denied
 from m365watch.common.missing_files import PREFIX, MissingFiles, missing_of
 from m365watch.common.model import LOOK_BACK_MAX, Feed, TenantId, Window, content_named
 from m365watch.common.progress import FeedProgress, OutputProgress
-from m365watch.common.timestamps import EPOCH
+from m365watch.common.timestamps import EPOCH, instant_of_us
 from m365watch.ledger.ledger_database import other_version
 from m365watch.ledger.schema import LEDGER
 from m365watch.registry.ports import WaitingBlob
@@ -22,7 +22,8 @@ from m365watch.storage.database import Database, DatabaseError, OtherVersion, co
 
 _FEEDS = """
 SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantined, blobs_lost,
-    records_delivered, records_duplicate, records_quarantined, last_error, last_error_at, fix, error_code,
+    records_delivered, records_duplicate, records_quarantined, last_error, last_error_at, fix,
+    needs_operator, error_code,
     (SELECT count(*) FROM blob WHERE blob.feed = feed.id AND finished_s IS NULL),
     (SELECT total(end_s - start_s) FROM gap WHERE gap.feed = feed.id)
 FROM feed ORDER BY tenant_id, content_type
@@ -96,7 +97,8 @@ def _progress(
     connection: Database, row: tuple[object, ...], now: datetime, *, pieces_kept: int
 ) -> FeedProgress:
     number, tenant_id, content_type, listed_at, delivered, quarantined, lost, *rest = row
-    records, duplicates, records_quarantined, error, error_at, fix, code, waiting, unlisted_s = rest
+    records, duplicates, records_quarantined, error, error_at, fix, needs_operator, code, *sums = rest
+    waiting, unlisted_s = sums
     return FeedProgress(
         feed=feed_of(str(tenant_id), str(content_type)),
         watermark=watermark(coverage(connection, int(str(number))), now),
@@ -113,6 +115,7 @@ def _progress(
         last_error=None if error is None else str(error),
         last_error_at=instant(error_at),
         fix=None if fix is None else str(fix),
+        needs_operator=bool(needs_operator),
         error_code=None if code is None else str(code),
     )
 
@@ -159,23 +162,36 @@ def output_progress(connection: Database) -> list[OutputProgress]:
         ).fetchall()
     }
     errors = {
-        str(name): (error, instant(at), fix)
-        for name, error, at, fix in connection.execute(
-            "SELECT name, last_error, last_error_at, fix FROM output_error"
+        str(name): (error, instant(at), fix, bool(needs_operator))
+        for name, error, at, fix, needs_operator in connection.execute(
+            "SELECT name, last_error, last_error_at, fix, needs_operator FROM output_error"
         ).fetchall()
     }
     files = read_missing(connection)
-    safe_until = None
-    if errors:
-        first = "SELECT min(expires_us) / 1e6 FROM blob WHERE finished_s IS NULL AND state IN (0, 5)"
-        safe_until = instant(connection.execute(first).fetchone()[0])
     found = []
     for name in sorted(lacking.keys() | errors.keys() | files.keys()):
         missing, queued = lacking.get(name, (0, 0))
-        error, at, fix = errors.get(name, (None, None, None))
-        until = None if error is None else safe_until
-        found.append(OutputProgress(name, missing, queued, error, at, fix, files.get(name), until))
+        error = errors.get(name, (None, None, None, False))
+        found.append(OutputProgress(name, missing, queued, *error, files.get(name)))
     return found
+
+
+_FIRST_EXPIRY = """
+SELECT tenant_id, content_type, min(expires_us) FROM blob JOIN feed ON feed.id = blob.feed
+WHERE finished_s IS NULL
+    AND (missing IS NULL OR :output IN (SELECT value FROM json_each(missing)))
+    AND (queued IS NULL OR :output NOT IN (SELECT value FROM json_each(queued)))
+GROUP BY blob.feed
+"""
+
+
+def first_expiries(connection: Database, output: str) -> dict[Feed, datetime]:
+    """By feed, when the first known blob expires that `output` lacks, and does not keep on disk either.
+
+    A blob that another output is still taking counts, even if `output` has just put it into its queue.
+    """
+    rows = connection.execute(_FIRST_EXPIRY, {"output": output}).fetchall()
+    return {feed_of(tenant, kind): instant_of_us(expires) for tenant, kind, expires in rows}
 
 
 def read_missing(connection: Database) -> dict[str, MissingFiles]:

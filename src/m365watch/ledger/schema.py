@@ -24,6 +24,7 @@ CREATE TABLE feed (
     last_error TEXT,
     last_error_at REAL,
     fix TEXT,
+    needs_operator INTEGER NOT NULL DEFAULT 0,
     error_code TEXT,
     UNIQUE (tenant_id, content_type)
 );
@@ -96,7 +97,8 @@ CREATE TABLE output_error (
     name TEXT PRIMARY KEY,
     last_error TEXT NOT NULL,
     last_error_at REAL NOT NULL,
-    fix TEXT
+    fix TEXT,
+    needs_operator INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- What parts of the collector learn and want to know again after a restart, as JSON; losing a row

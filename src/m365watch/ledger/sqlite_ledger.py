@@ -12,7 +12,7 @@ from pathlib import Path
 
 import xxhash
 
-from m365watch.common.errors import LedgerUnusable
+from m365watch.common.errors import CollectorError, LedgerUnusable, NeedsOperator
 from m365watch.common.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
 from m365watch.common.progress import FeedProgress, OutputProgress
 from m365watch.common.timestamps import instant_of_us, us_of
@@ -490,28 +490,37 @@ class SqliteLedger:
         return reading.waiting_blobs(self._connection)
 
     @failures_named
-    def note_error(
-        self, feed: Feed, error: str | None, *, fix: str | None, code: str | None = None, at: datetime
-    ) -> None:
+    def note_error(self, feed: Feed, error: CollectorError | None, *, at: datetime) -> None:
         """Keep the feed's last error for `status`; None says that it has passed."""
-        number = self._feeds.number(feed)
+        number, progress = self._feeds.number(feed), self._feeds.progress(feed)
+        progress.last_error, progress.last_error_at, progress.error_code = None, None, None
+        if error is not None:
+            progress.last_error, progress.last_error_at, progress.error_code = str(error), at, error.code
+        progress.fix = (error and error.fix) or None
+        progress.needs_operator = isinstance(error, NeedsOperator)
         with self._transaction():
             self._connection.execute(
-                "UPDATE feed SET last_error = ?, last_error_at = ?, fix = ?, error_code = ? WHERE id = ?",
-                (error, None if error is None else at.timestamp(), fix, code, number),
+                "UPDATE feed SET last_error = ?, last_error_at = ?, fix = ?, needs_operator = ?,"
+                " error_code = ? WHERE id = ?",
+                (
+                    progress.last_error,
+                    None if error is None else at.timestamp(),
+                    progress.fix,
+                    progress.needs_operator,
+                    progress.error_code,
+                    number,
+                ),
             )
-        progress = self._feeds.progress(feed)
-        progress.last_error, progress.fix, progress.error_code = error, fix, code
-        progress.last_error_at = None if error is None else at
 
     @failures_named
-    def note_output_error(self, output: str, error: str | None, *, fix: str | None, at: datetime) -> None:
+    def note_output_error(self, output: str, error: CollectorError | None, *, at: datetime) -> None:
         """Keep the output's last error for `status`; None says that it has passed."""
         with self._transaction():
             self._connection.execute("DELETE FROM output_error WHERE name = ?", (output,))
             if error is not None:
-                row = (output, error, at.timestamp(), fix)
-                self._connection.execute("INSERT INTO output_error VALUES (?, ?, ?, ?)", row)
+                text = f"{error.where}: {error.what}" if error.where else error.what
+                row = (output, text, at.timestamp(), error.fix or None, isinstance(error, NeedsOperator))
+                self._connection.execute("INSERT INTO output_error VALUES (?, ?, ?, ?, ?)", row)
 
     def feed_progress(self) -> list[FeedProgress]:
         """Every feed's figures, as committed."""

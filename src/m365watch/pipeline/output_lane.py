@@ -96,11 +96,7 @@ class OutputTrouble:
             self._is_cleared = True
 
     async def _keep(self, error: CollectorError | None) -> None:
-        fix = None if error is None else error.fix or None
-        text = None if error is None else f"{error.where}: {error.what}" if error.where else error.what
-        await self._calls(
-            self._ledger.note_output_error, self._output.name, text, fix=fix, at=self._clock.now()
-        )
+        await self._calls(self._ledger.note_output_error, self._output.name, error, at=self._clock.now())
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from m365watch.common.errors import CollectorError
 from m365watch.common.model import (
     BatchPart,
     BlobKey,
@@ -186,13 +187,11 @@ class Ledger(Protocol):
         """The blobs that wait after at least one failed round of tries."""
         ...
 
-    def note_error(
-        self, feed: Feed, error: str | None, *, fix: str | None, code: str | None = None, at: datetime
-    ) -> None:
+    def note_error(self, feed: Feed, error: CollectorError | None, *, at: datetime) -> None:
         """Keep the feed's last error for `status`; None says that it has passed."""
         ...
 
-    def note_output_error(self, output: str, error: str | None, *, fix: str | None, at: datetime) -> None:
+    def note_output_error(self, output: str, error: CollectorError | None, *, at: datetime) -> None:
         """Keep the output's last error for `status`; None says that it has passed."""
         ...
 

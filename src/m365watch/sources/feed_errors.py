@@ -18,12 +18,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One feed's present error, in a full sentence, and what a person should do, if anything."""
+    """One feed's present error, in a full sentence."""
 
     feed: Feed
     text: str
     code: str
-    fix: str | None
     cause: str
     """What all feeds of a tenant have in common if they are in trouble for one reason."""
 
@@ -53,8 +52,7 @@ class Troubles:
 
     async def note(self, feed: Feed, error: CollectorError) -> None:
         """The feed could not go on because of `error`."""
-        fix = error.fix or None
-        trouble = Trouble(feed, str(error), error.code, fix, _cause(feed, error))
+        trouble = Trouble(feed, str(error), error.code, _cause(feed, error))
         if self._present.get(feed) == trouble:
             return
         known = any(
@@ -62,17 +60,11 @@ class Troubles:
             for other in self._present.values()
         )
         self._present[feed] = trouble
-        await self._calls(
-            self._ledger.note_error,
-            feed,
-            str(error),
-            fix=fix,
-            code=error.code,
-            at=self._clock.now(),
-        )
+        await self._calls(self._ledger.note_error, feed, error, at=self._clock.now())
         if known:
             return
-        (_log.warning if fix is None else _log.error)(trouble.text, code=error.code)
+        tell = _log.error if isinstance(error, NeedsOperator) else _log.warning
+        tell(trouble.text, code=error.code)
         if self._on_change is not None:
             self._on_change(trouble)
 
@@ -80,7 +72,7 @@ class Troubles:
         """The feed is not collected any more: its error is nobody's."""
         self._present.pop(feed, None)
         self._cleared.discard(feed)
-        await self._calls(self._ledger.note_error, feed, None, fix=None, at=self._clock.now())
+        await self._calls(self._ledger.note_error, feed, None, at=self._clock.now())
 
     async def passed(self, feed: Feed) -> None:
         """The feed goes on."""
@@ -88,7 +80,7 @@ class Troubles:
         # The ledger may still hold an error of an earlier run.
         if trouble is None and feed in self._cleared:
             return
-        await self._calls(self._ledger.note_error, feed, None, fix=None, at=self._clock.now())
+        await self._calls(self._ledger.note_error, feed, None, at=self._clock.now())
         self._cleared.add(feed)
         if trouble is not None:
             _log.info(f"{feed}: goes on")

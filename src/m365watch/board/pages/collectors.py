@@ -408,7 +408,7 @@ def _output_state(name: str, known: Mapping[str, OutputProgress] | None, run: St
         )
     if not one.last_error:
         return _OutputState("behind", "medium", waiting=one.blobs_missing)
-    state, tone = ("refuses", "critical") if one.fix else ("fails", "high")
+    state, tone = ("refuses", "critical") if one.needs_operator else ("fails", "high")
     return _OutputState(state, tone, one.last_error, one.fix or "", one.blobs_missing)
 
 

@@ -37,7 +37,7 @@ def shortcomings(played: Played) -> list[str]:
     lines += [waiting_line(blob) for blob in played.outcome.waiting]
     lines += _count_shortcomings(sums)
     for row in played.outcome.progress.feeds:
-        if row.last_error and row.fix:
+        if row.needs_operator:
             lines.append(plain(f"{row.feed}: {row.last_error}; {row.fix}"))
     return lines
 

@@ -165,9 +165,9 @@ def _output_lines(standing: Standing) -> list[Text]:
         if output.last_error is not None:
             at = output.last_error_at or standing.at
             age = f" ({span((standing.at - at).total_seconds())} ago)"
-            style = "red" if output.fix else "yellow"
+            style = "red" if output.needs_operator else "yellow"
             lines.append(Text(f"error: {quoted(output.last_error)}{age}", style=style))
-            lines.append(Text(f"hint: {plain(output.next_step)}"))
+            lines.append(Text(f"hint: {plain(output.next_step(standing.at))}"))
         if output.missing_files is not None:
             lines.append(
                 whole_line(f"error: {plain(missing_line(output.name, output.missing_files))}", style="red")
@@ -249,7 +249,7 @@ def _feed_table(rows: Sequence[FeedProgress], *, now: datetime, columns: int) ->
 
 
 def _feed_cells(row: FeedProgress, *, now: datetime, columns: int) -> list[Text]:
-    style = "red" if row.last_error and row.fix else ""
+    style = "red" if row.needs_operator else ""
     # A column of cells that do not wrap gets narrower where the others may not.
     name = Text(content_name(row.feed), style=style, no_wrap=True, overflow="ellipsis")
     lag_s = row.lag_s(now)
@@ -292,15 +292,16 @@ def _error_lines(standing: Standing, shown_max: int) -> list[Text]:
     for row in standing.progress.feeds:
         if row.last_error is not None:
             groups.setdefault((row.feed.tenant_id, _bare_error(row, row.last_error), row.fix), []).append(row)
-    in_order = sorted(groups.items(), key=lambda group: group[0][2] is None)
+    in_order = sorted(groups.items(), key=lambda group: not group[1][0].needs_operator)
     lines = []
     for (_, error, fix), rows in in_order[:shown_max]:
         names = ", ".join(content_name(row.feed) for row in rows)
         ages = [(standing.at - row.last_error_at).total_seconds() for row in rows if row.last_error_at]
         age = f" ({span(min(ages))} ago)" if ages else ""
         where = _tenant_of(rows[0].feed, standing.progress) + names
+        style = "red" if rows[0].needs_operator else "yellow"
         lines += [
-            Text(f"error: {where}: {quoted(error)}{age}", style="red" if fix else "yellow"),
+            Text(f"error: {where}: {quoted(error)}{age}", style=style),
             Text(f"hint: {plain(fix) if fix else _PATIENCE}"),
         ]
     more = len(in_order) - shown_max

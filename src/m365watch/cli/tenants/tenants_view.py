@@ -208,6 +208,7 @@ def _document(one: TenantStanding, at: datetime) -> dict[str, Any]:
                 "blobs_waiting": row.blobs_waiting,
                 "last_error": row.last_error,
                 "fix": row.fix,
+                "needs_operator": row.needs_operator,
             }
             for row in one.feeds
         ],

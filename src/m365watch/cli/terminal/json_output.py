@@ -52,6 +52,7 @@ def status_document(
                 "last_error": output.last_error,
                 "last_error_at": instant(output.last_error_at),
                 "fix": output.fix,
+                "needs_operator": output.needs_operator,
                 "safe_until": instant(output.safe_until),
                 "lake_files_missing": missing_document(output.missing_files),
             }
@@ -129,6 +130,7 @@ def _feed(row: FeedProgress, *, now: datetime, audit: FeedAudit | None) -> dict[
         "last_error": row.last_error,
         "last_error_at": instant(row.last_error_at),
         "fix": row.fix,
+        "needs_operator": row.needs_operator,
         "audit": None if audit is None else audit_summary(audit),
     }
 

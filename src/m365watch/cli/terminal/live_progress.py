@@ -124,7 +124,7 @@ class Bars:
             finished_style="green",
         )
         to_list = f"{row.windows_planned} to list" if row.windows_planned else ""
-        style = "red" if row.fix else "yellow" if row.last_error and row.blobs_waiting else ""
+        style = "red" if row.needs_operator else "yellow" if row.last_error and row.blobs_waiting else ""
         return [
             Text(_feed_name(row.feed, progress), style=style),
             bar,

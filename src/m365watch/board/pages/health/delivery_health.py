@@ -164,7 +164,11 @@ def _kinds(settings: Settings) -> dict[str, str]:
 
 def _output_row(name: str, kind: str, one: OutputProgress) -> list[Cell]:
     if one.last_error:
-        state = Cell("refuses" if one.fix else "fails", tone="critical" if one.fix else "high", sorts=0)
+        state = Cell(
+            "refuses" if one.needs_operator else "fails",
+            tone="critical" if one.needs_operator else "high",
+            sorts=0,
+        )
     elif one.missing_files is not None:
         state = Cell("files missing", tone="critical", sorts=0)
     elif one.blobs_missing:

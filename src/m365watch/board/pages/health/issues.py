@@ -213,7 +213,7 @@ def _of_feeds(tenants: Sequence[TenantStanding], now: datetime, *, named: Names)
             f"{', '.join(feed_words(one.feed, named=named) for one in feeds)}: {sentence(what)}",
             at=_ago(feeds[0].last_error_at, now),
             note=sentence(fix or RETRIED),
-            tone="critical" if fix else "medium",
+            tone="critical" if feeds[0].needs_operator else "medium",
         )
         for (_, what, fix), feeds in groups.items()
     ]
@@ -245,8 +245,8 @@ def _of_error(output: OutputProgress, now: datetime) -> list[Said]:
         Said(
             f"Output {output.name}: {what}",
             at=_ago(output.last_error_at, now),
-            note=sentence(output.next_step),
-            tone="critical" if output.fix else "medium",
+            note=sentence(output.next_step(now)),
+            tone="critical" if output.needs_operator else "medium",
         )
     ]
 
