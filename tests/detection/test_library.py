@@ -157,6 +157,16 @@ from rules import RULE_ID, alerts_of, load_good, load_text, record, rule_text
             "detection.s.UserId|fieldref: m365.who is no derived field; there are m365.admin, ",
         ),
         ({"detection": {"s": {}, "condition": "s"}}, "s: {}", "detection.s: Detection is empty"),
+        (
+            {"detection": {"s": {"Operation": []}, "condition": "s"}},
+            "Operation: []",
+            "detection.s.Operation: an empty list matches nothing; give a value, or null for a field without",
+        ),
+        (
+            {"detection": {"s": [{"Operation": "x"}, {"UserId|contains": []}], "condition": "s"}},
+            "UserId|contains",
+            "detection.s.1.UserId|contains: an empty list matches nothing",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_file_and_key(
@@ -228,6 +238,35 @@ def test_a_kind_is_not_for_correlations(tmp_path: Path) -> None:
 def test_what_only_looks_like_a_mistake_is_none(tmp_path: Path, keys: dict[str, Any]) -> None:
     """Keys of others' own are Sigma's custom attributes."""
     load_good(tmp_path, rule_text(DETECTION, **keys))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [("m365wach", {"risk": 5}, "m365watch"), ("levl", "high", "level"), ("Tags", ["attack.t1078"], "tags")],
+)
+def test_a_misspelled_key_is_told_and_its_rule_stays_in_force(
+    tmp_path: Path, key: str, value: object, meant: str
+) -> None:
+    """Others may add keys of their own; one that only looks like ours does nothing."""
+    text = rule_text(DETECTION, **{key: value})
+    text = text.replace("level: medium\n", "") if meant == "level" else text
+    library = load_text(tmp_path, text)
+    [mistake] = library.mistakes
+
+    assert mistake.text == f"{key}: unknown key; did you mean {meant}?"
+    assert mistake.follows == "its rules stay in force"
+    assert f"\n{key}:" in "\n" + "\n".join(text.splitlines()[mistake.line - 1 :][:1])
+    assert len(library.rules) == 1
+
+
+def test_an_empty_list_in_a_filter_is_a_mistake(tmp_path: Path) -> None:
+    rule = rule_text(DETECTION, name="one")
+    section = {"rules": ["one"], "s": {"UserId": []}, "condition": "not s"}
+    logsource = {"product": "m365", "service": "exchange"}
+    text = yaml.safe_dump({"title": "F", "logsource": logsource, "filter": section})
+    [mistake] = load_text(tmp_path, rule, text).mistakes
+
+    assert "filter.s.UserId: an empty list matches nothing" in str(mistake)
 
 
 def test_of_a_rule_with_a_mistake_what_joins_it_is_told_once(tmp_path: Path) -> None:
@@ -475,6 +514,7 @@ def test_a_value_of_another_kind_costs_its_own_rule_alone(tmp_path: Path, text: 
     assert len(library.rules) == 1
     assert library.mistakes
     assert all("mine.yml:" in str(one) and " (A): " in str(one) for one in library.mistakes)
+    assert not any("object" in str(one) for one in library.mistakes)
 
 
 def test_a_title_moves_no_terminal_s_cursor(tmp_path: Path) -> None:

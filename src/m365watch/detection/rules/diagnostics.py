@@ -126,9 +126,9 @@ def reason_of(error: Exception) -> str:
         return "there is no such file"
     if isinstance(error, RecursionError):
         return "is nested too deeply"
-    said = str(error.args[0]) if error.args else type(error).__name__
     if isinstance(error, _OF_ANOTHER_KIND):
-        return f"has a value of a kind that is not known at its place, such as a number for a text ({said})"
+        return "has a value of the wrong type, such as a number where a text belongs"
+    said = str(error.args[0]) if error.args else type(error).__name__
     for pattern, words in _IN_WORDS.items():
         said = pattern.sub(words, said)
     return said.removesuffix(".")

@@ -90,11 +90,11 @@ class Reading:
         broken = {name for one in self.broken for name in names_in(one.content)}
         return [*reference_faults(written.content, names, broken)]
 
-    def complain_of(self, written: Written, *faults: Fault) -> None:
+    def complain_of(self, written: Written, *faults: Fault, is_lesser: bool = False) -> None:
         """Keep a line for each of a document's faults."""
         for one in faults:
             line = written.places.line_of(one.where)
-            self.complain(written.path, written.title, str(one), line=line)
+            self.complain(written.path, written.title, str(one), line=line, is_lesser=is_lesser)
 
     def refuse(self, written: Written, lists: Lists, *errors: Exception) -> None:
         """Keep a line for each mistake of a document that has these errors."""

@@ -32,7 +32,7 @@ from m365watch.detection.rules.rule import Rule
 from m365watch.detection.rules.rule_builder import Draft, Reading, Written, make_rules
 from m365watch.detection.rules.sigma_filters import FilterDraft
 from m365watch.detection.rules.sigma_parser import Lists, parse_documents
-from m365watch.detection.rules.validation import read_extension
+from m365watch.detection.rules.validation import empty_list_faults, misspelled_keys, read_extension
 
 if TYPE_CHECKING:
     from sigma.correlations import SigmaCorrelationRule
@@ -274,13 +274,15 @@ def _group_documents(documents: list[Document], shown: str, reading: Reading) ->
 def _read_rule(group: list[Written], reading: Reading, lists: Lists) -> None:
     """Keep what the documents say as drafts, or all that is wrong with them."""
     first = group[0]
+    for written in group:
+        reading.complain_of(written, *misspelled_keys(written.content), is_lesser=True)
     errors: Sequence[Exception]
     try:
         parsed = parse_documents(one.content for one in group)
         errors = parsed.errors
     except MISREAD as error:
         errors = [error]
-    if errors:
+    if errors or (first.is_whole and any(empty_list_faults(first.content))):
         reading.refuse(first, lists, *errors)
         reading.broken += group
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from sigma.rule import SigmaDetections
@@ -98,12 +99,61 @@ _CONTEXT = frozenset(
     ]
 )
 """What an explanation may name beside entities and fields."""
+_KEYS = frozenset(
+    [
+        "action",
+        "author",
+        "correlation",
+        "date",
+        "description",
+        "detection",
+        "falsepositives",
+        "fields",
+        "filter",
+        "id",
+        "level",
+        "license",
+        "logsource",
+        "m365watch",
+        "modified",
+        "name",
+        "references",
+        "related",
+        "scope",
+        "status",
+        "tags",
+        "taxonomy",
+        "title",
+    ]
+)
+"""What Sigma and this collector read at the top of a document; others may add keys of their own."""
 _OPENED = re.compile(r"\{\w")
+
+
+def misspelled_keys(document: Mapping[str, Any]) -> Iterator[Fault]:
+    """Keys at the top that nobody reads, and that look like one that is read."""
+    for key in document.keys() - _KEYS:
+        near = get_close_matches(str(key).lower(), _KEYS - document.keys(), n=1, cutoff=0.75)
+        if near:
+            yield Fault((key,), f"unknown key; did you mean {near[0]}?")
+
+
+def empty_list_faults(document: Mapping[str, Any]) -> Iterator[Fault]:
+    """Lists without a value in a detection or filter, which pySigma reads as null."""
+    left: list[tuple[Where, object]] = [((key,), document.get(key)) for key in ("detection", "filter")]
+    while left:
+        where, value = left.pop()
+        if value == [] and len(where) > 1:
+            yield Fault(where, "an empty list matches nothing; give a value, or null for a field without one")
+        elif isinstance(value, Mapping):
+            left += [((*where, str(key)), one) for key, one in value.items()]
+        elif isinstance(value, list):
+            left += [((*where, place), one) for place, one in enumerate(value)]
 
 
 def faults_of(document: Mapping[str, Any], lists: Lists, errors: Sequence[Exception]) -> list[Fault]:
     """Every mistake of a document of which these errors were found first."""
-    located = [*_detection_faults(document, lists)]
+    located = [*_detection_faults(document, lists), *empty_list_faults(document)]
     covered = {(), ("detection",), *(fault.where for fault in located)} if located else set[Where]()
     found = [fault for fault in map(fault_of, errors) if fault.where not in covered]
     return [*found, *located, *read_extension(document)[1]]
