@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.board.access.api_tokens import ApiTokens, TokenWanted
-from m365watch.board.access.board_database import FILE_NAME, open_board, set_aside_if_damaged
+from m365watch.board.access.board_database import FILE_NAME, LOCK_FILE, open_board, set_aside_if_damaged
 from m365watch.board.access.local_users import Users
 from m365watch.board.access.roles import Scope
 from m365watch.common.errors import NeedsOperator
@@ -77,6 +78,24 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     assert [kept.name in one["event"] for one in lines] == [True]
     assert users.find("ann") is None
     assert Users(tmp_path).path.name == FILE_NAME
+
+
+def test_what_another_board_has_made_anew_stays(tmp_path: Path) -> None:
+    """Two boards of one state directory start together with a damaged file."""
+    users = Users(tmp_path)
+    users.path.write_bytes(b"SQLite format 3\0" + b"no database" * 2_000)
+    with ThreadPoolExecutor(1) as pool:
+        with (tmp_path / LOCK_FILE).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waiting = pool.submit(set_aside_if_damaged, tmp_path, FakeClock(NOW))
+            with pytest.raises(TimeoutError):
+                waiting.result(0.2)
+            users.path.unlink()
+            users.put(user_named("ann"))
+        waiting.result()
+
+    assert users.find("ann") is not None
+    assert [*tmp_path.glob("*.damaged.sqlite")] == []
 
 
 def test_a_database_of_another_version_is_refused_at_each_look(tmp_path: Path) -> None:

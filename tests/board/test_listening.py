@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 import uvicorn
+from ports import kept_port
 from promises import guarantee
 from structlog.testing import capture_logs
 
@@ -25,10 +26,12 @@ from m365watch.board.factory import (
     plan_listening,
     read_listen,
     renew_certificate,
+    serve_board,
     tls_of,
 )
 from m365watch.board.query.data_sources import Sources
-from m365watch.common.errors import NeedsOperator, SettingsRefused
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import load_settings
 from m365watch.config.models.listeners import BoardSection
 from m365watch.config.models.settings import Settings
@@ -72,18 +75,43 @@ def test_without_a_section_the_board_is_this_machines(tmp_path: Path) -> None:
     ("board", "given"),
     [(PROXIED, "0.0.0.0:8365"), (PROXIED, None), ({"sign_in": True}, None), (PROXIED, "9000")],
 )
-def test_where_somebody_has_to_sign_in_somebody_can(
+def test_a_board_without_users_says_how_to_add_one(
     tmp_path: Path, board: dict[str, Any], given: str | None
 ) -> None:
-    """A board without users is refused, with the command that adds one; so is loopback behind a proxy."""
+    """Nobody gets in before, also on loopback behind a proxy; who is added gets in without a restart."""
     settings = settings_with(tmp_path, board)
-    with pytest.raises(NeedsOperator) as refused:
-        plan_listening(settings, given)
-    assert "m365watch board user add" in refused.value.fix
+    with capture_logs() as lines:
+        entrance = open_entrance(settings, plan_listening(settings, given), clock=FakeClock())
+    assert entrance is not None
+    assert ["m365watch board user add" in line["event"] for line in lines] == [True]
 
     Users(settings.state_directory).put(user_named("ann"))
+    with capture_logs() as lines:
+        assert open_entrance(settings, plan_listening(settings, given), clock=FakeClock()) is not None
+    assert lines == []
 
-    assert open_entrance(settings, plan_listening(settings, given), clock=FakeClock()) is not None
+
+@guarantee(20)
+def test_a_board_starts_with_a_damaged_database(tmp_path: Path) -> None:
+    """The damaged file is kept, the log says what was in it, and users can be added again."""
+    settings = settings_with(tmp_path, {"sign_in": True})
+    users = Users(settings.state_directory)
+    users.put(user_named("ann"))
+    users.path.write_bytes(b"SQLite format 3\0" + b"no database" * 2_000)
+    stop = asyncio.Event()
+
+    async def main() -> None:
+        with kept_port() as port:
+            listening = plan_listening(settings, f"127.0.0.1:{port}")
+            await serve_board(settings, listening, clock=SystemClock(), stop=stop, tell=stop.set)
+
+    with capture_logs() as lines:
+        asyncio.run(main())
+
+    [kept] = settings.state_directory.glob("board-*.damaged.sqlite")
+    told = [one["event"] for one in lines if one["log_level"] == "error"]
+    assert [str(kept) in one for one in told] == [True, False]
+    assert "it has no users" in told[1]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +309,7 @@ def test_a_proxy_that_does_not_tell_addresses_is_warned_of(
 
     told = [one for one in settings.warnings if one.startswith("board.proxy.headers: lacks x-forwarded-for")]
     assert len(told) == warned
-    assert [one["event"] for one in logged] == told
+    assert [one["event"] for one in logged if one["log_level"] == "warning"] == told
 
 
 def test_a_proxy_that_tells_no_address_though_it_should_is_told_once(sources: Sources) -> None:

@@ -150,16 +150,7 @@ def plan_listening(settings: Settings, given: str | None) -> Listening:
     Raises: NeedsOperator: it is not to be served there.
     """
     board = settings.board or BoardSection()
-    listening = read_listen(given or board.listen, board)
-    if asks_to_sign_in(listening, board) and board.entra is None:
-        users = Users(settings.state_directory)
-        if not users.list():
-            raise NeedsOperator(
-                f"nobody could sign in to the board at {listening.host}: it has no users",
-                fix="add one: m365watch board user add NAME --role admin; or set board.entra",
-                where=str(users.path),
-            )
-    return listening
+    return read_listen(given or board.listen, board)
 
 
 def asks_to_sign_in(listening: Listening, board: BoardSection) -> bool:
@@ -168,7 +159,12 @@ def asks_to_sign_in(listening: Listening, board: BoardSection) -> bool:
 
 
 def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> Entrance | None:
-    """Where people sign in; None where nobody has to."""
+    """Where people sign in; None where nobody has to.
+
+    Without a user it says how to add one: who is added can sign in at once.
+
+    Raises: NeedsOperator: the users cannot be read.
+    """
     board = settings.board or BoardSection()
     if not asks_to_sign_in(listening, board):
         return None
@@ -177,6 +173,11 @@ def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> 
             _log.warning(warning)
     users = Users(settings.state_directory)
     entra = board.entra
+    if entra is None and not users.list():
+        _log.error(
+            f"board: nobody can sign in at {listening.url}: it has no users; add one:"
+            " m365watch board user add NAME --role admin; or set board.entra"
+        )
     sessions = Sessions(
         _times_of(board),
         stamp_of=partial(_stamp_in, users),

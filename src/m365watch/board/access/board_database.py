@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -28,6 +29,7 @@ from m365watch.storage.database import (
 )
 
 FILE_NAME = OUTBOX_FILE
+LOCK_FILE = "board.lock"
 _OTHERS = 0o077
 _BOARD = Schema(
     1,
@@ -71,7 +73,10 @@ def open_board(state_directory: Path) -> Database:
 def set_aside_if_damaged(state_directory: Path, clock: Clock) -> None:
     """Let the board begin with a new file where SQLite finds the old one damaged, with one line."""
     path = state_directory / FILE_NAME
-    with suppress(OSError, *FAILURES):  # Opening it meets that, and says so.
+    # Opening it meets these failures, and says so.
+    with suppress(OSError, *FAILURES), (state_directory / LOCK_FILE).open("wb") as lock:
+        # Two boards start together: what one has made anew is not set aside by the other.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists() and (found := set_aside_damaged(path, clock)) is not None:
             _log.error(
                 f"board: {path} was damaged ({found.problem}); it is kept as {found.kept}, with the users,"
