@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,6 +20,8 @@ from promises import guarantee
 
 from keeping_lake import ANNA, TODAY, a_record
 from m365watch.board.access.audit_journal import TrailJournal
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.query.saved_searches import SavedSearches
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import Settings
@@ -289,12 +292,31 @@ def test_who_has_looked_is_told_and_kept(tmp_path: Path) -> None:
     )
     journal.append([look, msgspec.structs.replace(look, query="")])
     assert journal.ship()
-    journal.append([msgspec.structs.replace(look, says=f"closed: an alert about {ANNA}")])
+    journal.append([look, msgspec.structs.replace(look, query="", says=f"closed: an alert about {ANNA}")])
     sessions = settings.state_directory / "board-sessions.sqlite"
     sqlite3.connect(sessions).close()
 
     found = search_elsewhere(settings, lake, Person([ANNA]), progress=silently)
 
-    assert sorted(one.records or 0 for one in found if one.kind == "board_trail") == [1, 1]
+    assert sorted(one.records or 0 for one in found if one.kind == "board_trail") == [1, 2]
     assert not any("sessions" in one.place for one in found)
     journal.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "url"), [("mine", f"/records?{urlencode({'user': ANNA})}"), (f"What {ANNA} did", "/records")]
+)
+def test_searches_that_name_the_person_are_told(tmp_path: Path, name: str, url: str) -> None:
+    """By their names or filters; in a board's database that was set aside, too."""
+    settings, lake = settings_in(tmp_path)
+    searches = SavedSearches(settings.state_directory)
+    for one, to in ((name, url), ("other", "/records")):
+        searches.keep(Access("eve", Role.ANALYST, tenants=None), one, to, is_shared=False, now_s=0)
+    shutil.copy(searches.path, searches.path.with_name("board-20261124T120000Z.damaged.sqlite"))
+
+    found = search_elsewhere(settings, lake, Person([ANNA]), progress=silently)
+
+    assert [one.records for one in found if one.kind == "board_searches"] == [1]
+    [copy] = [one for one in found if one.kind == "board_copy"]
+    assert (copy.records, copy.searched) == (1, True)
+    assert "remove the file" in copy.says

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote_plus
 
 import msgspec
 import zstandard
@@ -140,16 +141,21 @@ def in_notifications(path: Path, person: Person) -> Traces:
         return Traces(path, 0, is_whole=False)
 
 
-def in_lines_of(path: Path, table: str, person: Person) -> Traces:
-    """Of the lines that a table of a database has."""
+_TRAIL_LINES = "SELECT CAST(line AS TEXT) FROM trail_outbox"
+_RESPONSES = "SELECT CAST(line AS TEXT) FROM response"
+_SEARCHES = "SELECT owner || char(10) || name || char(10) || url FROM search"
+
+
+def in_texts(path: Path, statement: str, person: Person) -> Traces:
+    """Of the texts that a statement finds in a database; they may have URLs in them."""
     try:
-        lines = read_rows(path, f"SELECT line FROM {table}")  # noqa: S608 - our own words
-        return Traces(path, _count((line for (line,) in lines), person), is_whole=True)
+        texts = (f"{text}\n{unquote_plus(text)}" for (text,) in read_rows(path, statement))
+        return Traces(path, _count(texts, person), is_whole=True)
     except FAILURES:
         return Traces(path, 0, is_whole=False)
 
 
-def _count(pieces: Iterable[bytes], person: Person) -> int:
+def _count(pieces: Iterable[str | bytes], person: Person) -> int:
     return sum(person.is_mentioned(piece) for piece in pieces)
 
 
@@ -183,6 +189,7 @@ def search_elsewhere(
     found.append(_other_copies())
     found.append(_in_trail(besides.folder, person))
     found += _in_detection_files(state, person)
+    found += _in_board_files(state, person)
     found += _in_queues(state, person, progress)
     if (pages := state / PAGES_FOLDER).is_dir():
         says = "fetched by `recover` and not final; erase once more when the next run has delivered them"
@@ -241,12 +248,22 @@ def _in_detection_files(state: Path, person: Person) -> Iterator[Elsewhere]:
     if (told := state / NOTIFICATIONS_FILE).exists():
         says = "alerts that somebody is told of are erased with the records of the lake; erase once more"
         yield _told(str(told), "notifications", says, [in_notifications(told, person)])
-    if (outbox := state / OUTBOX_FILE).exists():
-        says = "who looked at what on the board; the trail is kept as long as the lake keeps its records"
-        yield _told(str(outbox), BOARD_TRAIL, says, [in_lines_of(outbox, "trail_outbox", person)])
     if (journal := state / RESPONSES_FILE).exists():
         says = "who did what about which alert; nothing is erased there: see docs/lake.md"
-        yield _told(str(journal), "responses", says, [in_lines_of(journal, "response", person)])
+        yield _told(str(journal), "responses", says, [in_texts(journal, _RESPONSES, person)])
+
+
+def _in_board_files(state: Path, person: Person) -> Iterator[Elsewhere]:
+    """The board's database, and others that were set aside."""
+    if (board := state / OUTBOX_FILE).exists():
+        says = "who looked at what on the board; the trail is kept as long as the lake keeps its records"
+        yield _told(str(board), BOARD_TRAIL, says, [in_texts(board, _TRAIL_LINES, person)])
+        says = "searches that users keep; their owners remove them on the board's page Search"
+        yield _told(str(board), "board_searches", says, [in_texts(board, _SEARCHES, person)])
+    for path in sorted(state.glob("board-*.damaged.sqlite")):
+        says = "a board's database that is no longer in use; remove the file, and any -wal beside it"
+        traces = [in_texts(path, one, person) for one in (_TRAIL_LINES, _SEARCHES)]
+        yield _told(str(path), "board_copy", says, traces)
 
 
 def _in_trail(lake: Path, person: Person) -> Elsewhere:
