@@ -90,6 +90,16 @@ def test_what_stays_as_it_was_changes_nothing() -> None:
 
 
 @guarantee(31)
+def test_a_key_that_changes_how_syslog_lines_are_written_changes_the_output() -> None:
+    """Its value is the default; with it the receiver is taken for Devo's relay."""
+
+    def edit(document: Document) -> None:
+        document["outputs"]["siem"]["config"]["concurrent_connections"] = 1
+
+    assert change(edit).renews == ("outputs.siem is changed",)
+
+
+@guarantee(31)
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [

@@ -4,11 +4,13 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.config.models.base import DESTINATION, NO_EFFECT
+from m365watch.config.models.globals import GlobalOverrides
 from m365watch.config.models.wire_values import (
     FACILITIES,
     SEVERITIES,
@@ -100,6 +102,11 @@ class SyslogSection(TaggedOutput):
 
     config: SyslogConfig = Field(title="an object with address and port")
     """The options of the output."""
+
+    def for_run(self, name: str, *, folder: Path, overall: GlobalOverrides) -> Self:
+        """The same as a run has it: also with the format that it has if none is set."""
+        made = super().for_run(name, folder=folder, overall=overall)
+        return made.with_options(format=self.format)
 
     @property
     def format(self) -> str:
