@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -74,7 +75,7 @@ def set_aside_if_damaged(state_directory: Path, clock: Clock) -> None:
     """Let the board begin with a new file where SQLite finds the old one damaged, with one line."""
     path = state_directory / FILE_NAME
     # Opening it meets these failures, and says so.
-    with suppress(OSError, *FAILURES), (state_directory / LOCK_FILE).open("wb") as lock:
+    with suppress(OSError, *FAILURES), open(state_directory / LOCK_FILE, "wb", opener=_owner_only) as lock:
         # Two boards start together: what one has made anew is not set aside by the other.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists() and (found := set_aside_damaged(path, clock)) is not None:
@@ -83,6 +84,10 @@ def set_aside_if_damaged(state_directory: Path, clock: Clock) -> None:
                 " tokens and searches, and lines of the trail that no lake had yet; add the users again:"
                 " m365watch board user add NAME"
             )
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class BoardStore:
