@@ -86,6 +86,6 @@ def _row(rule: Rule) -> str:
         str(rule.severity),
         rule.status,
         ", ".join(rule.techniques),
-        ", ".join(rule.extension.aliases),
+        ", ".join(one for one in rule.extension.aliases if " " not in one),
     )
     return f"| {' | '.join(cells)} |\n"

@@ -64,7 +64,7 @@ def of_rule(sources: Sources, title: str) -> KeptAlert:
 
 def test_a_row_of_evidence_says_who(sources: Sources) -> None:
     """Of a spray every row is another account's; open stands what did not fail, where there is any."""
-    spray = of_rule(sources, "Password spray from one address").alert
+    spray = of_rule(sources, "Password spray from one IP address").alert
     view = view_of(f"{EVERY}&alert={spray.id}")
 
     shape = asyncio.run(alert.evidence(view, sources))
@@ -75,7 +75,7 @@ def test_a_row_of_evidence_says_who(sources: Sources) -> None:
     assert len(people) > 10
     assert not any("0ff1-ce00" in one.says for one in shape.rows)
     assert all(f'<span class="record-who">{one}</span>' in page for one in people)
-    took = of_rule(sources, "Wrong passwords, then a sign-in").alert
+    took = of_rule(sources, "Successful sign-in after repeated failed passwords").alert
     rows = asyncio.run(alert.evidence(view_of(f"{EVERY}&alert={took.id}"), sources))
     assert isinstance(rows, Records)
     assert [one.is_open for one in rows.rows].count(True) == 1
@@ -84,7 +84,7 @@ def test_a_row_of_evidence_says_who(sources: Sources) -> None:
 
 def test_an_alert_s_page_names_everybody_whom_it_is_about(sources: Sources) -> None:
     """Of thirty people whom a spray tried it showed three, as the queue does, and did not say so."""
-    spray = of_rule(sources, "Password spray from one address").alert
+    spray = of_rule(sources, "Password spray from one IP address").alert
     case = asyncio.run(alert.case(view_of(f"{EVERY}&alert={spray.id}"), sources))
     queue = asyncio.run(queue_of(sources))
     [row] = [one for one in queue.rows if one.id == spray.id]
@@ -96,7 +96,7 @@ def test_an_alert_s_page_names_everybody_whom_it_is_about(sources: Sources) -> N
 
 def test_many_steps_of_a_kind_are_one_with_all_commands(sources: Sources) -> None:
     """Thirty accounts are no sixty steps; nothing that is to be done is left out."""
-    spray = of_rule(sources, "Password spray from one address")
+    spray = of_rule(sources, "Password spray from one IP address")
     view = view_of(f"{EVERY}&alert={spray.alert.id}")
 
     shape = asyncio.run(alert.containment(view, sources))

@@ -103,6 +103,10 @@ def answer(config: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+def rules(*arguments: str) -> Any:
+    return json.loads(CliRunner().invoke(app, ["rules", *arguments, "--json"]).stdout)["rules"]
+
+
 def ids(document: dict[str, Any]) -> list[str]:
     return [one["id"][:8] for one in document["alerts"]]
 
@@ -111,6 +115,23 @@ def test_the_worst_alert_stands_first_and_signals_are_asked_for(config: Path) ->
     """A signal below medium is no reason to wake anybody."""
     assert ids(answer(config, "list")) == ["cccc3333", "aaaa1111"]
     assert ids(answer(config, "list", "--severity", "low")) == ["cccc3333", "aaaa1111", "aaaa2222"]
+
+
+def test_an_old_title_of_a_rule_finds_its_alerts(config: Path) -> None:
+    """A search that somebody kept goes on to work after the rule is renamed."""
+    renamed = replace(
+        FORWARD,
+        id=AlertId("bbbb4444" + "0" * 24),
+        rule_id="29346549-7cb3-53f5-b1d6-3e96d2b7eb09",
+        title="Inbox rule forwards mail externally",
+    )
+    state = DetectionState(config.parent / "state" / "detections.sqlite")
+    state.alerts.put(KeptAlert(renamed, shown=True))
+    state.close()
+
+    assert "bbbb4444" in ids(answer(config, "list", "--rule", "inbox rule sends mail outside"))
+    assert "bbbb4444" not in ids(answer(config, "list", "--not-rule", "Inbox rule sends mail outside"))
+    assert [one["detection"] for one in rules("show", "Inbox rule sends mail outside")] == ["B01"]
 
 
 def test_what_a_list_hides_is_counted(config: Path) -> None:

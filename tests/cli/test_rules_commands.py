@@ -126,7 +126,7 @@ def test_a_correlation_says_what_it_waits_for_and_how_long() -> None:
     shown = " ".join(call("show", "I03").stdout.split())
 
     assert "temporal_ordered within 30 min" in shown
-    assert "joins Five wrong passwords from one provider;" in shown
+    assert "joins Repeated failed passwords from one provider (ASN);" in shown
     assert "grouped by" in shown
 
 
@@ -241,9 +241,9 @@ def test_the_rule_of_the_risk_alert_is_shown_by_the_number_that_alerts_have(plac
     document["detections"]["risk_points"] = 0
     (place / "config.json").write_text(json.dumps(document), encoding="utf-8")
 
-    assert rule["title"] == "Several signs of an intrusion on one entity"
-    assert "Several signs of an intrusion" in call("show", "risk").stdout
-    assert "make 50 points or more" in " ".join(call("show", "RISK").stdout.split())
+    assert rule["title"] == "Risk score threshold exceeded for one user or entity"
+    assert "Risk score threshold exceeded" in call("show", "risk").stdout
+    assert "add up to 50 points" in " ".join(call("show", "RISK").stdout.split())
     off = call("show", "RISK", "--config", place / "config.json")
     assert off.exit_code == 2
     assert "detections.risk_points is 0, so that no rule adds up risk" in told(off)
@@ -259,7 +259,9 @@ def test_the_rule_of_the_risk_alert_is_listed_with_the_others(place: Path) -> No
 
     assert [rule["detection"] for rule in listed] == ["RISK", ""]
     assert listed[:1] == answer("show", "RISK")["rules"]
-    assert "RISK  high      Several signs of an intrusion on one entity" in call("list", "RISK").stdout
+    assert (
+        "RISK  high      Risk score threshold exceeded for one user or entity" in call("list", "RISK").stdout
+    )
     assert [rule["title"] for rule in off] == ["Mail sent by a robot"]
 
 
@@ -288,7 +290,9 @@ def test_the_rule_of_the_risk_alert_is_said_not_to_be_exported() -> None:
     done = call("export", "--to", "devo", "--rule", "RISK")
 
     assert done.exit_code == 1
-    assert "not exported: RISK Several signs of an intrusion on one entity: the points of risk" in told(done)
+    assert "not exported: RISK Risk score threshold exceeded for one user or entity: risk points" in told(
+        done
+    )
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def test_a_rule_is_printed_as_a_query_below_its_words() -> None:
     done = call("--to", "devo", "--rule", "B07")
 
     assert done.exit_code == 0
-    assert done.stdout.startswith("// m365watch B07 Mail connector added or changed\n")
+    assert done.stdout.startswith("// m365watch B07 Mail connector created or changed\n")
     assert "\nfrom cloud.office365.management.exchange\nwhere " in done.stdout
     assert done.stderr.strip() == "1 rule exported"
 

@@ -66,7 +66,7 @@ def test_ten_weak_signs_on_one_account_are_one_strong_alert(tmp_path: Path) -> N
     assert alert.entity("user") == "ann@contoso.example"
     assert alert.evidence == tuple(f"record-{number * 3_600}" for number in range(10))
     assert alert.explanation == (
-        "ann@contoso.example has 170 points of risk within a week: "
+        "ann@contoso.example reached 170 risk points within a week: "
         + ", ".join(f"Rule {number}" for number in range(10))
         + "."
     )

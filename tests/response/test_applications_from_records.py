@@ -214,7 +214,7 @@ def test_what_somebody_closed_is_left_out_and_named(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, closed[0], rules)
 
     assert plan.notes[0] == "this alert was closed by ann: a rotation"
-    assert plan.notes[1].startswith('left out: "Credential added to an application"')
+    assert plan.notes[1].startswith('left out: "Credential added to application or service principal"')
     assert titles(plan, "remove_credential") == []
 
 

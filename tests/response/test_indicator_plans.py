@@ -122,13 +122,13 @@ def test_a_record_with_two_of_the_list_makes_an_alert_for_each(tmp_path: Path) -
     kept = detect(tmp_path, written([record]), rules, knowledge=LISTED)
     plans = {one.alert.title: plan_of(tmp_path, one, rules) for one in kept}
 
-    assert titles(plans["Address of the indicator list"], "block_address") == [
+    assert titles(plans["Indicator match: activity from IP address"], "block_address") == [
         f"Block sign-ins from {BAD_ADDRESS}/32, if it is not {ADMIN}'s"
     ]
-    assert titles(plans["Mail is sent on to the indicator list"], "remove_forwarding") == [
+    assert titles(plans["Indicator match: mail forwarding destination"], "remove_forwarding") == [
         "Stop bea from forwarding"
     ]
-    assert titles(plans["Mail is sent on to the indicator list"], "block_address") == []
+    assert titles(plans["Indicator match: mail forwarding destination"], "block_address") == []
 
 
 def test_only_the_address_of_the_list_is_blocked(tmp_path: Path) -> None:

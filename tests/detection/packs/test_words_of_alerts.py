@@ -187,4 +187,4 @@ def test_a_link_to_change_a_file_is_told_as_one(kind: str, is_told: bool) -> Non
         "EventData": f"<Type>{kind}</Type>",
     }
 
-    assert ("change plan.docx" in _told("S01", link)) == is_told
+    assert ("edit plan.docx" in _told("S01", link)) == is_told

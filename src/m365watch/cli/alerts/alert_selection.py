@@ -98,18 +98,16 @@ def alerts_asked(
         StateWanted.ACTIVE: frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED}),
     }
     since = SystemClock().now() - timedelta(days=days)
-    asked = AlertsAsked(
+    named = _rules_by_name(settings, [one for one in (rule, *(not_rules or ())) if one])
+    return AlertsAsked(
         states=states[state] if state in states else frozenset({AlertState(state)}),
         severity_min=Severity(severity),
-        rule=rule or "",
-        not_rules=tuple(not_rules or ()),
+        rule=named[rule] if rule else "",
+        not_rules=tuple(named[one] for one in not_rules or ()),
         entity=entity or "",
         tenants=_tenants(settings, tenants or ()),
         since_ms=ms_of(since),
     )
-    if names := [one for one in (rule, *(not_rules or ())) if one]:
-        _refuse_unknown_rules(settings, names)
-    return asked
 
 
 def _tenants(settings: Settings, parts: Sequence[str]) -> frozenset[str]:
@@ -125,21 +123,27 @@ def refuse_empty(option: str, given: str | None) -> None:
         raise typer.BadParameter(f"{option} is empty; leave it out, or give a text")
 
 
-def _refuse_unknown_rules(settings: Settings, names: list[str]) -> None:
-    """A name of no rule in force and of no kept alert is a slip, and would look like an empty list."""
+def _rules_by_name(settings: Settings, names: list[str]) -> dict[str, str]:
+    """Each name with what its alerts match by: the id of the rule with that alias, or the name itself.
+
+    Raises: typer.BadParameter: neither a rule nor a stored alert has the name, so that the list would be
+    empty whatever happens.
+    """
     from m365watch.detection.alerts import triage as desk
     from m365watch.detection.correlation.risk_score import make_risk_rule
     from m365watch.detection.factory import load_rules
 
-    kept = desk.list_alerts(file_of(settings), desk.AlertsAsked())
-    unknown = [name for name in names if not any(one.alert.is_of_rule(name) for one in kept)]
-    if not unknown:
-        return
+    if not names:
+        return {}
     rules = [*load_rules(settings.detections).rules, make_risk_rule()]
-    for name in unknown:
-        if not any(
-            name.lower() in (one.id.lower(), one.extension.detection.lower())
-            or name.lower() in one.title.lower()
-            for one in rules
-        ):
+    aliases = {alias.lower(): one.id for one in rules for alias in one.extension.aliases}
+    known = {key.lower() for one in rules for key in (one.id, one.extension.detection)}
+    titles = [one.title.lower() for one in rules]
+    kept = desk.list_alerts(file_of(settings), desk.AlertsAsked())
+    for name in names:
+        wanted = name.lower()
+        if wanted in known or wanted in aliases or any(wanted in title for title in titles):
+            continue
+        if not any(one.alert.is_of_rule(name) for one in kept):
             raise no_such_rule(name, settings.detections)
+    return {name: aliases.get(name.lower(), name) for name in names}

@@ -113,7 +113,7 @@ def _facts(rule: Rule) -> list[tuple[str, str]]:
         ("status", rule.status + ("" if rule.alerts else "; serves other rules, and makes no alerts itself")),
         ("kind", kind + _within(rule)),
         ("detection", extension.detection),
-        ("at Devo", ", ".join(extension.aliases)),
+        ("also called", ", ".join(extension.aliases)),
         ("ATT&CK", ", ".join((*rule.techniques, *(one.replace("_", " ") for one in rule.tactics)))),
         ("entities", ", ".join(f"{name} ({value})" for name, value in extension.entity.items())),
         ("grouped by", ", ".join(extension.group_by or joined_by)),

@@ -126,13 +126,13 @@ def make_risk_rule(points: int = RISK_POINTS) -> Rule:
     """The rule that watches the sum of points; it comes last of all."""
     return Rule(
         id=RISK_RULE_ID,
-        title="Several signs of an intrusion on one entity",
+        title="Risk score threshold exceeded for one user or entity",
         severity=Severity.HIGH,
         path="built in",
         name="risk",
         status="stable",
-        description=f"Alerts of different detections on one entity make {points} points or more in a week.",
-        false_positives=("An administrator who changes many settings within few days.",),
+        description=f"Alerts from different rules on one entity add up to {points} points within a week.",
+        false_positives=("An administrator who changes many settings within a few days.",),
         correlation=Correlation(
             joined=Joined.RISK,
             sources=(),
@@ -143,12 +143,13 @@ def make_risk_rule(points: int = RISK_POINTS) -> Rule:
         ),
         extension=Extension(
             detection="RISK",
+            aliases=("Several signs of an intrusion on one entity",),
             entity={},
             risk=0,
-            explanation="{entity} has {value} points of risk within a week: {rules}.",
+            explanation="{entity} reached {value} risk points within a week: {rules}.",
             check=(
-                "Read the alerts in the order of their times: what came first is the way in.",
-                "Is it one story, or a busy week beside a stray sign-in? Weak signs may come by chance.",
+                "Read the alerts in time order. The first one may show the initial access.",
+                "Do the alerts form one incident, or are they unrelated weak signals?",
             ),
         ),
     )

@@ -146,7 +146,7 @@ class _Joining:
                     "value", _TOTALS[correlation.joined].format(number, correlation.percentile)
                 )
             case Joined.RISK:
-                raise Unsayable("the points of risk are this product's own")
+                raise Unsayable("risk points exist only in m365watch")
         return f"{total} {sign_of(correlation.order)} {correlation.threshold:g}"
 
     def _total(self, name: str, how: str) -> str:

@@ -312,7 +312,7 @@ def _without_empty(document: dict[str, Any]) -> dict[str, Any]:
 def _correlation(correlation: Correlation, every: Mapping[str, Rule]) -> dict[str, Any]:
     """The key `correlation`. Raises: Unsayable."""
     if correlation.joined is Joined.RISK:
-        raise Unsayable("the points of risk are this product's own")
+        raise Unsayable("risk points exist only in m365watch")
     fields = {name for alias in correlation.aliases.values() for name in alias.values()}
     for name in (*correlation.group_by, *correlation.fields, *fields):
         native_field(name)
