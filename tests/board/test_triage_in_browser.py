@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 __all__ = ["_browser", "in_browser"]
 CLICKS_MAX = 4
-TURNED = "Mailbox turned against its owner"
+TAKEOVER = "Mailbox takeover (BEC)"
 WIDTHS = (1280, 390)
 RELOAD = """
 new Promise((done) => {
@@ -56,7 +56,7 @@ class Analyst:
 def test_the_takeover_is_found_in_four_clicks(in_browser: InBrowser, collected: Path) -> None:
     """From the overview to a record of the intruder's, at its victim: alert, person, record.
 
-    However many mailboxes were turned by now: the way leads to the first that is to be read.
+    However many mailboxes were taken over by now: the way leads to the first that is to be read.
     """
     attacks = json.loads((collected.parent / TRUTH).read_bytes())
     takeovers = [one for one in attacks if one["story"] == "inbox_rule_forwarding"]
@@ -65,7 +65,7 @@ def test_the_takeover_is_found_in_four_clicks(in_browser: InBrowser, collected: 
         analyst, tab = Analyst(page), page.tab
         await tab.look(1280)
         await tab.open(f"{page.url}/overview")
-        await analyst.click(TURNED, "#panel-alerts")
+        await analyst.click(TAKEOVER, "#panel-alerts")
         await analyst.arrive("/alert")
         evidence = await tab.run("document.querySelector('#panel-evidence').textContent")
         await analyst.click("@", ".case .ways")
