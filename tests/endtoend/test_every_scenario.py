@@ -13,6 +13,8 @@ from structlog.testing import capture_logs
 
 from hurry import PATIENCE_HURRIED_S, HurriedClock, run_hurried
 from m365watch.common.model import ContentType
+from m365watch.health.checks.check_specs import Surface, trouble_for
+from m365watch.registry.checks import Checked
 from m365watch.runtime.collector_run import Outcome
 from m365watch_simulator.feed.subscriptions import Subscriptions
 from m365watch_simulator.service.scenario import Call, Scenario, load_scenario, scenario_names
@@ -122,6 +124,26 @@ def check_requests(scenario: Scenario, report: Mapping[str, Any]) -> None:
 
 def judged(place: Place, truth: Truth) -> dict[str, Verdict]:
     return {name: truth.judge(records) for name, records in place.holdings().items()}
+
+
+@pytest.mark.parametrize(("name", "lacking"), [("no-dlp-role", 1), (None, 0)])
+def test_a_run_and_its_status_name_a_missing_permission(
+    name: str | None, lacking: int, tmp_path: Path
+) -> None:
+    async def run() -> tuple[list[str], list[Checked]]:
+        clock = HurriedClock()
+        scenario = Scenario() if name is None else load_scenario(name)
+        async with simulator_running(settings_of(scenario), clock=clock) as running:
+            document = running.configuration(outputs=BOTH)
+            with capture_logs() as said:
+                await Place(tmp_path).collector(document, clock).run(once=True, stop=asyncio.Event())
+            warned = [one["event"] for one in said if "ActivityFeed.ReadDlp is missing" in one["event"]]
+            return warned, trouble_for(Surface.STATUS, Place(tmp_path).settings(document), clock)["roles"]
+
+    warned, shown = run_hurried(run())
+
+    assert len(warned) == len(shown) == lacking
+    assert all("ActivityFeed.ReadDlp is missing" in one.seen and one.fix for one in shown)
 
 
 @guarantee(1, 24)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from m365watch.auth.permissions import claims_of
 from m365watch.common.errors import Unavailable
 from m365watch.common.model import ContentType, Feed, Service, TenantId
 from m365watch.common.progress import FeedProgress, OutputProgress
@@ -65,9 +66,9 @@ def test_a_clock_may_be_off_by_five_minutes(said: str | None, verdict: Verdict) 
 @pytest.mark.parametrize("token", ["", "opaque", "a.b", "a.%%%.c", "a.W10.c", "a.e30=x.c", "a.-.c"])
 def test_a_token_that_cannot_be_looked_into_breaks_nothing(token: str) -> None:
     """It belongs to the service, which may take it all the same."""
-    findings = access_checks.judge_claims(access_checks.claims_of(token), TENANT, [EXCHANGE])
+    findings = access_checks.judge_claims(claims_of(token), TENANT, [EXCHANGE])
 
-    assert Verdict.BROKEN not in {one.verdict for one in findings} or access_checks.claims_of(token) == {}
+    assert Verdict.BROKEN not in {one.verdict for one in findings} or claims_of(token) == {}
 
 
 def test_claims_are_read_without_padding() -> None:
@@ -75,7 +76,7 @@ def test_claims_are_read_without_padding() -> None:
     for extra in range(4):
         claims = {"tid": TENANT_ID, "x": "y" * extra}
         text = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
-        assert access_checks.claims_of(f"h.{text}.s") == claims
+        assert claims_of(f"h.{text}.s") == claims
 
 
 def test_hostile_roles_stay_printable_and_short() -> None:

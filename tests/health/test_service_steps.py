@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from m365watch.auth.app_registration import Registration, Standing
+from m365watch.auth.permissions import NEEDS, Api, apis_of, missing_roles
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import NotSubscribed
 from m365watch.common.model import ContentType, Service
@@ -23,7 +24,7 @@ from m365watch.config.models.settings import (
     ServiceSettings,
     TenantSettings,
 )
-from m365watch.health.checks.access_checks import NEEDS, Api, apis_of, judge_roles, missing_roles
+from m365watch.health.checks.access_checks import judge_roles
 from m365watch.health.checks.credentials import Registrations
 from m365watch.health.checks.tenant_checks import Served, judge_listing, judge_subscription, judge_token
 from m365watch.health.expiry.expiry_store import known_now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from http import HTTPStatus
 from typing import Protocol, TypeVar
@@ -82,16 +82,19 @@ class TokenSource:
         tenant_id: TenantId,
         credentials: Sequence[Credential] | Rotation,
         clock: Clock,
+        on_token: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Each of `credentials`, at least one, proves the application to the login host of `cloud`.
 
         They are tried in their order, what worked last first; a `Rotation` is shared by several tenants.
+        `on_token` gets each new token.
         """
         self._session = session
         self._cloud = cloud
         self._tenant_id = tenant_id
         self._rotation = credentials if isinstance(credentials, Rotation) else Rotation(credentials)
         self._clock = clock
+        self._on_token = on_token
         self._where = f"{tenant_id}/token"
         self._known = _endpoints_of(cloud)
         self._endpoints = self._known
@@ -204,6 +207,7 @@ class TokenSource:
         self._token = token
         self._ends_at_s = asked_at_s + life_s
         self._renew_at_s = self._ends_at_s - min(MARGIN_S, life_s / 10)
+        self._on_token(token)
 
     def _refuse(self, answer: Answer, said: object, *, hide: tuple[str, ...], name: str) -> None:
         """Raise what an answer without a token amounts to; `name` is the key of the credential."""

@@ -1,4 +1,4 @@
-"""What a run learns about what passes through it: latency, throttling, and the vocabulary of each tenant.
+"""What a run learns: latency, throttling, the roles of tokens, and the vocabulary of each tenant.
 
 It never holds a record up and loses nothing that matters: what it learned since it was last remembered
 goes with a crash.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from m365watch.auth import permissions
 from m365watch.common.clock import Clock
 from m365watch.common.model import Batch, GraphContent, Header, KnownBlob, TenantId
 from m365watch.ledger.writer_thread import LedgerCalls, settled_later
@@ -17,7 +18,7 @@ from m365watch.pipeline.latency import LatencyBook
 from m365watch.pipeline.schema_drift import Vocabulary
 from m365watch.registry.ports import Ledger
 from m365watch.sources import throttling
-from m365watch.sources.throttling import ThrottlingBook
+from m365watch.sources.pull_cycles import PullCycles
 
 REMEMBER_EVERY_S = 30.0
 """How often what was learned goes to the ledger, where there is anything new."""
@@ -28,9 +29,10 @@ TENANTS_MAX = 1_000
 class RunObserver:
     """Sees each blob once it can go on, and each batch that an output acknowledged."""
 
-    def __init__(self, ledger: Ledger, calls: LedgerCalls, clock: Clock, throttled: ThrottlingBook) -> None:
-        """Knows nothing before `begin`; `throttled` is what others count in."""
-        self._throttling = throttled
+    def __init__(self, ledger: Ledger, calls: LedgerCalls, clock: Clock, cycles: PullCycles) -> None:
+        """Knows nothing before `begin`; `cycles` has what was throttled and the roles of tokens."""
+        self._throttling = cycles.throttling
+        self._granted = cycles.granted
         self._ledger = ledger
         self._calls = calls
         self._clock = clock
@@ -44,6 +46,7 @@ class RunObserver:
             await self._calls(settled_later(self._ledger.remembered), latency.MEMORY)
         )
         self._throttling.add(await self._calls(settled_later(self._ledger.remembered), throttling.MEMORY))
+        self._granted.add(await self._calls(settled_later(self._ledger.remembered), permissions.MEMORY))
         await self.watch(tenants)
 
     async def watch(self, tenants: Iterable[TenantId]) -> None:
@@ -82,6 +85,9 @@ class RunObserver:
             await self._calls(
                 settled_later(self._ledger.remember), throttling.MEMORY, self._throttling.body()
             )
+        if self._granted.is_changed:
+            self._granted.is_changed = False
+            await self._calls(settled_later(self._ledger.remember), permissions.MEMORY, self._granted.body())
         for tenant_id, words in list(self._vocabularies.items()):
             if words.is_changed:
                 words.is_changed = False

@@ -229,7 +229,7 @@ class Collector:
 
         require_ledger(path)
         async with open_session(body_bytes_max=self._settings.answer_bytes_max) as session:
-            feeds = self._reach(session, PullCycles(self._clock)).feeds(self._settings.tenants)
+            feeds = self._reach(session, Requests(PullCycles(self._clock))).feeds(self._settings.tenants)
             auditor = Auditor(compare=compare, commit=None, clock=self._clock)
             return await audit_feeds(
                 auditor, audited_feeds(feeds), order=order, keep=keep, on_progress=on_progress
@@ -260,7 +260,7 @@ class Collector:
             session = await closing.enter_async_context(
                 open_session(body_bytes_max=self._settings.answer_bytes_max)
             )
-            feeds = self._reach(session, PullCycles(self._clock)).feeds(self._settings.tenants)
+            feeds = self._reach(session, Requests(PullCycles(self._clock))).feeds(self._settings.tenants)
             problems += await find_refusals(feeds.values())
         return tuple(problems)
 
@@ -336,7 +336,7 @@ class Collector:
     def _reach(
         self,
         session: Session,
-        cycles: PullCycles | Requests,
+        requests: Requests,
         applications: Applications | None = None,
         *,
         is_told: bool = False,
@@ -346,8 +346,9 @@ class Collector:
             session,
             clock=self._clock,
             random=self._random,
-            on_request=cycles.count_request,
-            on_throttled=cycles.count_throttled,
+            on_request=requests.count_request,
+            on_throttled=requests.count_throttled,
+            on_token=requests.note_token,
             pages=KeptPages(self._settings.state_directory / PAGES_FOLDER),
             announced=self._kept_announcements(),
             applications=applications,

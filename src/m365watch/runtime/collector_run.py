@@ -144,7 +144,7 @@ class CollectorRun:
         self._calls = parts.calls
         self._troubles = parts.troubles
         self._cycles = parts.cycles
-        self._observer = RunObserver(parts.ledger, parts.calls, parts.clock, parts.cycles.throttling)
+        self._observer = RunObserver(parts.ledger, parts.calls, parts.clock, parts.cycles)
         self._pipeline = Pipeline(
             outputs,
             {feed: reached.treatment for feed, reached in feeds.items()},

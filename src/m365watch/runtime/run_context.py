@@ -10,7 +10,7 @@ from m365watch.common.clock import Clock
 from m365watch.common.collector_events import InputName, Speaker, collector_image
 from m365watch.common.model import Feed
 from m365watch.common.progress import FeedProgress
-from m365watch.config.models.settings import Settings
+from m365watch.config.models.settings import Settings, TenantSettings
 from m365watch.config.models.webhook import WebhookSection
 from m365watch.health.event_log import NoticeBoard, list_secrets
 from m365watch.http.client import Session
@@ -20,7 +20,7 @@ from m365watch.sources.pull_cycles import PullCycles
 
 
 class Requests:
-    """Counts what is asked of Microsoft, for the pull cycles of whoever collects just now."""
+    """What is asked of Microsoft and what tokens may do, for the pull cycles of whoever collects just now."""
 
     def __init__(self, cycles: PullCycles) -> None:
         """Begin with these."""
@@ -33,6 +33,10 @@ class Requests:
     def count_throttled(self, feed: str) -> None:
         """One was too many."""
         self.cycles.count_throttled(feed)
+
+    def note_token(self, tenant: TenantSettings, token: str) -> None:
+        """A tenant got a new token."""
+        self.cycles.granted.note(tenant, token)
 
 
 @dataclass(slots=True)

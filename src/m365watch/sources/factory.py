@@ -69,6 +69,7 @@ def reach_tenant(
     random: Random,
     on_request: Callable[[str], None] = lambda _: None,
     on_throttled: Callable[[str], None] = lambda _: None,
+    on_token: Callable[[str], None] = lambda _: None,
     applications: Applications | None = None,
 ) -> ReachedTenant:
     """One tenant's token and API, within `budget`; nothing is asked for yet.
@@ -84,6 +85,7 @@ def reach_tenant(
         tenant_id=tenant.tenant_id,
         credentials=applications.of(tenant),
         clock=clock,
+        on_token=on_token,
     )
     api = ManagementApi(
         session,
@@ -138,12 +140,15 @@ class Reach:
         random: Random,
         on_request: Callable[[str], None],
         on_throttled: Callable[[str], None] = lambda _: None,
+        on_token: Callable[[TenantSettings, str], None] = lambda _, __: None,
         pages: KeptPages,
         announced: KeptAnnouncements,
         applications: Applications | None = None,
         webhook: WebhookSection | None = None,
     ) -> None:
         """`on_request` hears on whose behalf each request is made, `on_throttled` whose were too many.
+
+        `on_token` gets each tenant's new tokens for the Management API.
 
         Recovered blobs that are not final yet are answered from `pages`; those of announcements are kept in
         `announced`. What else asks for tokens in the same run shares `applications`. With `webhook`,
@@ -155,11 +160,13 @@ class Reach:
         self._random = random
         self._on_request = on_request
         self._on_throttled = on_throttled
+        self._on_token = on_token
         self._pages = pages
         self._announced = announced
         self._applications = applications or Applications(session, clock)
         self._budgets: dict[TenantId, LimitedBudget] = {}
         self._access: dict[TenantSettings, TenantAccess] = {}
+        self._tenants: dict[TenantSettings, TenantSettings] = {}
         self._reached: dict[Feed, tuple[TenantSettings, ServiceSettings, ReachedFeed]] = {}
 
     def feeds(self, tenants: Sequence[TenantSettings]) -> dict[Feed, ReachedFeed]:
@@ -168,6 +175,7 @@ class Reach:
         access, reached = {}, {}
         for tenant in tenants:
             alone = replace(tenant, services=())
+            self._tenants[alone] = tenant
             access[alone] = self._access.get(alone) or self._reach(alone)
             for service in tenant.services:
                 if (content := service.service.content) is not None:
@@ -197,6 +205,7 @@ class Reach:
             random=self._random,
             on_request=self._on_request,
             on_throttled=self._on_throttled,
+            on_token=lambda token: self._on_token(self._tenants[tenant], token),
             applications=self._applications,
         )
         api = KeptPagesApi(reached.api, self._pages)

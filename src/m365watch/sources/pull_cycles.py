@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from m365watch.auth.permissions import GrantedRoles
 from m365watch.common.clock import Clock
 from m365watch.common.model import Feed
 from m365watch.common.timestamps import ms_of
@@ -62,6 +63,7 @@ class PullCycles:
         self._up_to_date: set[str] = set()
         self._untold: set[str] = set()
         self.throttling = ThrottlingBook()
+        self.granted = GrantedRoles()
 
     def begin(self, feed: Feed, *, period_s: float) -> int:
         """Close the feed's cycle, with its statistics, and begin the next; the pulling id to use now.

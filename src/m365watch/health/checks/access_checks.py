@@ -1,109 +1,22 @@
-"""Which permissions a token has to carry, a row for each; pure.
-
-Source: api-contract 1.2. One that serves a single service stops that service alone.
-"""
+"""What is odd about a tenant's settings, clock, token and roles; pure."""
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 
-import msgspec
-
+from m365watch.auth.permissions import Api, missing_roles, roles_of, stops_all
 from m365watch.auth.refusals import PASSING_FIX
-from m365watch.common import base64url
 from m365watch.common.errors import CollectorError, NeedsOperator, Throttled, TokenRefused, Unavailable
 from m365watch.common.model import Service
 from m365watch.config.models.settings import ServiceSettings, TenantSettings
 from m365watch.registry.checks import Finding, Step, Verdict, broken, note, ok
-from m365watch.sources.management_api.responses import PERMISSION_FIX
-
-
-class Api(StrEnum):
-    """Whose permissions they are; each API has tokens of its own."""
-
-    MANAGEMENT = "Office 365 Management APIs"
-    GRAPH = "Microsoft Graph"
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """One permission."""
-
-    api: Api
-    role: str
-    service: str | None
-    """The service that needs it; None: every one of the Management API does."""
-    fix: str
-    announcements: frozenset[str] = frozenset()
-    """Of `service_health`: the kinds of announcements that need it."""
-
-    @property
-    def lack(self) -> str:
-        """What to say where it is missing."""
-        whose = f" for its {' and '.join(sorted(self.announcements))}" if self.announcements else ""
-        needed_by = f", which {self.service} needs{whose}" if self.service else ""
-        return f"{self.role} is missing{needed_by}"
-
-    def is_due(self, services: Sequence[ServiceSettings]) -> bool:
-        """Whether something that is collected needs it."""
-        return any(self._is_of(one) for one in services)
-
-    def _is_of(self, service: ServiceSettings) -> bool:
-        if self.service is None:
-            return service.service not in _OF_OTHER_APIS
-        return service.service == self.service and (
-            not self.announcements or bool(self.announcements.intersection(service.announcements))
-        )
-
-
-def _of_graph(role: str, *announcements: str) -> Need:
-    fix = f"grant the application {role} of Microsoft Graph as application permission, with admin consent"
-    return Need(Api.GRAPH, role, "service_health", fix, frozenset(announcements))
-
-
-NEEDS = (
-    Need(Api.MANAGEMENT, "ActivityFeed.Read", None, PERMISSION_FIX),
-    Need(Api.MANAGEMENT, "ActivityFeed.ReadDlp", "dlp", PERMISSION_FIX),
-    _of_graph("ServiceHealth.Read.All", "overviews", "issues"),
-    _of_graph("ServiceMessage.Read.All", "messages"),
-)
-_OF_OTHER_APIS = frozenset(need.service for need in NEEDS if need.api is not Api.MANAGEMENT)
-
-
-def missing_roles(roles: Sequence[str], services: Sequence[ServiceSettings], api: Api) -> list[Need]:
-    """What `services` need of `api` and a token with `roles` lacks."""
-    return [need for need in _due(services, api) if need.role not in roles]
-
-
-def stops_all(missing: Sequence[Need], services: Sequence[ServiceSettings], api: Api) -> bool:
-    """Whether without these nothing is collected that `api` serves."""
-    if api is Api.MANAGEMENT:
-        served = [one.service for one in services if one.service not in _OF_OTHER_APIS]
-        lacking = {need.service for need in missing}
-        return None in lacking or (bool(missing) and set(served) <= lacking)
-    return bool(missing) and len(missing) == len(_due(services, api))
-
-
-def _due(services: Sequence[ServiceSettings], api: Api) -> list[Need]:
-    return [need for need in NEEDS if need.api is api and need.is_due(services)]
-
-
-def apis_of(services: Sequence[ServiceSettings]) -> list[Api]:
-    """The APIs that `services` are collected by, in the order of `Api`."""
-    due = {need.api for need in NEEDS if need.is_due(services)}
-    return [api for api in Api if api in due]
-
 
 SKEW_MAX_S = 300.0
 """A clock that is off by more is broken: Entra grants 5 minutes, and windows are planned by it."""
 SKEW_NOTED_S = 5.0
 """`Date` has whole seconds, and its answer may have taken some of them."""
-CLAIMS_LENGTH_MAX = 65_536
 CA_FIX = (
     "see what answers in the server's place: a proxy that inspects TLS needs its CA among those of "
     "this system, or in the file that network.ca_bundle names"
@@ -214,19 +127,6 @@ _NETWORK_FIXES = (
 """Words of a failure and its cure; the first that fits."""
 
 
-def claims_of(token: str) -> dict[str, object] | None:
-    """What the token says of itself; None where it cannot be read. Nothing is verified, nothing is kept."""
-    parts = token.split(".")
-    if len(parts) != 3 or len(parts[1]) > CLAIMS_LENGTH_MAX:
-        return None
-    try:
-        text = base64url.decoded(parts[1])
-        said = msgspec.json.decode(text)
-    except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
-        return None
-    return said if isinstance(said, dict) else None
-
-
 def judge_claims(
     claims: dict[str, object] | None,
     tenant: TenantSettings,
@@ -250,12 +150,6 @@ def judge_tenant(claims: dict[str, object], tenant: TenantSettings) -> Finding:
         fix = "set credentials.tenant_id and credentials.client_id to those of one tenant"
         return broken(Step.TENANT, seen, fix=fix)
     return ok(Step.TENANT, f"the token is for {tid}")
-
-
-def roles_of(claims: dict[str, object]) -> list[str]:
-    """The application permissions that the token carries."""
-    listed = claims.get("roles")
-    return [str(role) for role in listed] if isinstance(listed, list) else []
 
 
 def judge_roles(

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from m365watch.auth.app_registration import Registration
+from m365watch.auth.permissions import Api, claims_of
 from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import CollectorError, LedgerUnusable, SettingsRefused
 from m365watch.common.model import ContentType, Feed, Service, Window
@@ -22,7 +23,6 @@ from m365watch.common.progress import FeedProgress
 from m365watch.config.models.settings import ServiceSettings, Settings, TenantSettings
 from m365watch.health.checks import access_checks
 from m365watch.health.checks import delivery_checks as collected
-from m365watch.health.checks.access_checks import Api
 from m365watch.health.checks.check_specs import (
     FreeBytes,
     MachineContext,
@@ -353,9 +353,7 @@ class _Examination:
             return
         yield await asyncio.to_thread(judge_token, self._means.settings, self._tenant, now)
         api = Api.GRAPH if is_health else Api.MANAGEMENT
-        for finding in access_checks.judge_claims(
-            access_checks.claims_of(token), self._tenant, services, api
-        ):
+        for finding in access_checks.judge_claims(claims_of(token), self._tenant, services, api):
             yield finding
         view = self._view(services)
         if is_health:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
+from m365watch.auth.permissions import Api, apis_of
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError
 from m365watch.config.models.settings import TenantSettings
-from m365watch.health.checks.access_checks import CA_FIX, Api, apis_of, judge_clock, judge_failure
+from m365watch.health.checks.access_checks import CA_FIX, judge_clock, judge_failure
 from m365watch.http.client import Session
 from m365watch.http.proxies import is_loopback, proxy_for
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings

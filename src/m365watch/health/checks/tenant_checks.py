@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from m365watch.auth.permissions import Api, apis_of, claims_of, roles_of
 from m365watch.common.clock import Clock
 from m365watch.common.errors import AccessRefused, CollectorError, NotSubscribed, Unavailable
 from m365watch.common.model import ContentType, Service, Window
@@ -15,15 +16,11 @@ from m365watch.common.progress import FeedProgress
 from m365watch.common.text import one_line
 from m365watch.config.models.settings import ServiceSettings, TenantSettings
 from m365watch.health.checks.access_checks import (
-    Api,
-    apis_of,
-    claims_of,
     cure_of,
     judge_failure,
     judge_roles,
     judge_settings,
     judge_tenant,
-    roles_of,
 )
 from m365watch.health.checks.check_specs import by_rank
 from m365watch.health.checks.credentials import (

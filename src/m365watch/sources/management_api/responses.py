@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from m365watch.auth.permissions import PERMISSION_FIX
 from m365watch.common.errors import (
     AccessRefused,
     BadAnswer,
@@ -63,10 +64,6 @@ AUDIT_OFF_CAUSE = "auditing was never enabled in the tenant"
 AUDIT_OFF_FIX = (
     "turn auditing on (Set-AdminAuditLogConfig -UnifiedAuditLogIngestionEnabled $true in Exchange Online "
     "PowerShell) and wait up to 24 hours"
-)
-PERMISSION_FIX = (
-    "grant the application ActivityFeed.Read (and ActivityFeed.ReadDlp for `dlp`) of Office 365 Management "
-    "APIs as application permission, with admin consent"
 )
 _TENANT_FIX = "set credentials.tenant_id to the tenant that the application's token is for"
 _PUBLISHER_FIX = "set the publisher identifier to a GUID, or leave it out"

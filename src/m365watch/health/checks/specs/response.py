@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from m365watch.auth.permissions import claims_of, roles_of
 from m365watch.auth.tokens import Tokens
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError
 from m365watch.config.models.detections import Responder
 from m365watch.config.models.settings import TenantSettings
-from m365watch.health.checks.access_checks import claims_of, cure_of, roles_of
+from m365watch.health.checks.access_checks import cure_of
 from m365watch.health.checks.check_specs import CheckSpec
 from m365watch.health.checks.credentials import Reach
 from m365watch.http.client import Session
