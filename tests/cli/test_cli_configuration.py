@@ -14,7 +14,7 @@ import structlog
 import typer
 from typer.testing import CliRunner
 
-from m365watch.cli.configuration import choose_pair, find_config, read_settings, state_of
+from m365watch.cli.configuration import choose_pair, named_config, read_settings, require_config, state_of
 from m365watch.cli.program import app
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import parse_settings
@@ -79,22 +79,53 @@ def test_a_configuration_of_ones_own_stands_above_what_is_lying_about(tmp_path: 
     assert choose_pair(None, None, None, environment={}, standard=standard) == standard
 
 
-@pytest.mark.parametrize(("config", "job"), [(None, None), (MINE, JOB)])
-def test_nothing_or_two_kinds_of_configuration_are_a_wrong_command_line(
-    config: Path | None, job: Path | None
-) -> None:
+def test_two_kinds_of_configuration_are_a_wrong_command_line() -> None:
     """Of two, one would silently win."""
     with pytest.raises(typer.BadParameter):
-        choose_pair(config, job, None, environment={}, standard=STANDARD)
+        choose_pair(MINE, JOB, None, environment={}, standard=STANDARD)
 
 
 def test_a_bare_name_is_looked_for_in_devos_folder_as_well() -> None:
     """Devo's containers are started with a name alone, and have the file in `config`."""
-    assert find_config(Path("c.yaml")) == Path("c.yaml")
+    assert named_config(Path("c.yaml"), {}) == Path("c.yaml")
     write(Path("config/c.yaml"), {})
-    assert find_config(Path("c.yaml")) == Path("config/c.yaml")
+    assert named_config(Path("c.yaml"), {}) == Path("config/c.yaml")
     write(Path("c.yaml"), {})
-    assert find_config(Path("c.yaml")) == Path("c.yaml")
+    assert named_config(Path("c.yaml"), {}) == Path("c.yaml")
+
+
+def test_a_configuration_is_found_where_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Variables stand above files, and what is nearer above what is farther."""
+    environment = {"XDG_CONFIG_HOME": str(tmp_path / "user")}
+    here, user = Path("m365watch.yaml"), tmp_path / "user" / "m365watch" / "m365watch.yaml"
+    user.parent.mkdir(parents=True)
+    write(user, {})
+    assert named_config(None, environment) == user
+    write(here, {})
+    assert named_config(None, environment) == here
+    assert named_config(None, environment | {"CONFIG_FILE": "devo.yaml"}) == Path("devo.yaml")
+    named = {"CONFIG_FILE": "devo.yaml", "M365WATCH_CONFIG": "ours.yaml"}
+    assert named_config(None, environment | named) == Path("ours.yaml")
+    assert named_config(MINE, environment | named) == MINE
+
+
+def test_without_a_configuration_all_places_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
+    with pytest.raises(typer.BadParameter) as refused:
+        require_config(None)
+
+    for place in (
+        "m365watch.yaml",
+        f"{tmp_path}/user/m365watch",
+        "/etc/m365watch/",
+        "--config",
+        "CONFIG_FILE",
+    ):
+        assert place in refused.value.message
 
 
 def test_the_variable_names_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def test_the_secret_need_not_be_there_for_an_address(config: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["url"], "name a configuration with --config"),
+        (["url"], "no configuration: looked for"),
         (["url", "--client-id", "x"], '--client-id: "x" is not a GUID'),
         (["url", "--client-id", APPLICATION, "--cloud", "mars"], '--cloud: "mars" is none'),
         (["url", "--client-id", APPLICATION, "--form", "x"], '--form: "x" is none; give admin, code, v1'),

@@ -10,17 +10,16 @@ import typer
 
 from m365watch.cli.options import (
     CONFIG_FOLDER,
-    CONFIG_VARIABLE,
     choose_pair,
     configuration_files,
-    find_config,
+    named_config,
     read_settings,
+    require_config,
     state_of,
 )
 
 __all__ = [
     "CONFIG_FOLDER",
-    "CONFIG_VARIABLE",
     "CollectorOption",
     "ConfigOption",
     "JobOption",
@@ -31,9 +30,10 @@ __all__ = [
     "arguments_for",
     "choose_pair",
     "configuration_files",
-    "find_config",
+    "named_config",
     "named_files",
     "read_settings",
+    "require_config",
     "state_of",
 ]
 
@@ -44,7 +44,7 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="The configuration, JSON or YAML; left out, the variable CONFIG_FILE names it.",
+        help="The configuration, JSON or YAML; by default the file in M365WATCH_CONFIG, or ./m365watch.yaml.",
         readable=False,
         show_default=False,
     ),

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
     from m365watch.config.models.settings import Settings
 
-CONFIG_VARIABLE = "CONFIG_FILE"
-"""The variable in which Devo's containers have the configuration's name."""
+CONFIG_VARIABLES = ("M365WATCH_CONFIG", "CONFIG_FILE")
+"""The variables that name the configuration, the first that is set; the second is Devo's."""
+
+CONFIG_NAME = "m365watch.yaml"
+"""The name under which a configuration is looked for where none is named."""
 
 CONFIG_FOLDER = Path("config")
 """Where Devo's collector looks for a configuration that is named without its folder."""
@@ -79,9 +82,9 @@ def _read_files(
             for_reading=for_reading,
             for_board=for_board,
         )
-    path = find_config(config or Path(os.environ[CONFIG_VARIABLE]))
     from m365watch.config.loader import load_settings
 
+    path = require_config(config)
     return load_settings(path, environment=os.environ, for_reading=for_reading, for_board=for_board)
 
 
@@ -93,7 +96,7 @@ def configuration_files(config: Path | None, *, job: Path | None, collector: Pat
     from m365watch.config.config_file import COLLECTOR_FILE, JOB_FILE
 
     pair = choose_pair(config, job, collector, environment=os.environ, standard=(JOB_FILE, COLLECTOR_FILE))
-    return pair or (find_config(config or Path(os.environ[CONFIG_VARIABLE])),)
+    return pair or (require_config(config),)
 
 
 def choose_pair(
@@ -107,24 +110,53 @@ def choose_pair(
     """The job's and the collector's file, `standard` where one is left out; None for a single configuration.
 
     Raises:
-        typer.BadParameter: nothing is named, or both kinds are.
+        typer.BadParameter: both kinds are named.
     """
     given = job is not None or collector is not None
     if config is not None and given:
         raise _misnamed("give either --config, or the two files of Devo's collector server")
     if given:
         return job or standard[0], collector or standard[1]
-    if config is not None or environment.get(CONFIG_VARIABLE):
-        return None
-    if all(map(is_there, standard)):
+    if named_config(config, environment) is None and all(map(is_there, standard)):
         return standard
-    raise _misnamed("name a configuration with --config; `m365watch init` writes a first one")
+    return None
 
 
-def find_config(named: Path) -> Path:
-    """The file; one that is not there is looked for in the folder `config`, as Devo's collector does."""
+def named_config(config: Path | None, environment: Mapping[str, str]) -> Path | None:
+    """The configuration that the command line or a variable names, else the first that is found.
+
+    One that is named without its folder may be in the folder `config`, where Devo's collector looks as well.
+    """
+    named = config or next((Path(environment[one]) for one in CONFIG_VARIABLES if environment.get(one)), None)
+    if named is None:
+        return next(filter(is_there, config_places(environment)), None)
     beside = CONFIG_FOLDER / named
     return beside if not is_there(named) and not named.is_absolute() and is_there(beside) else named
+
+
+def config_places(environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where a configuration is looked for: here, in the user's folder, and in that of the system."""
+    user = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME") or "/") / ".config"
+    system = Path("/etc/m365watch")
+    return (
+        Path(CONFIG_NAME),
+        Path(user) / "m365watch" / CONFIG_NAME,
+        system / CONFIG_NAME,
+        system / "config.yaml",
+    )
+
+
+def require_config(config: Path | None) -> Path:
+    """The same; raises typer.BadParameter where none is named and none is found."""
+    found = named_config(config, os.environ)
+    if found is None:
+        places = ", ".join(map(str, config_places(os.environ)))
+        variables = " or ".join(CONFIG_VARIABLES)
+        raise _misnamed(
+            f"no configuration: looked for {places}; name one with --config or in {variables}, "
+            "or write a first one with `m365watch init`"
+        )
+    return found
 
 
 @contextmanager

@@ -171,7 +171,8 @@ def show_help(
         bool, typer.Option("--debug", help="Show the traceback of an unforeseen error.")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Show what is installed here, as the command version does.")
+        bool,
+        typer.Option("--version", "-V", help="Show what is installed here, as the command version does."),
     ] = False,
 ) -> None:
     """Collect the audit records of Microsoft 365, prove that none is missing, and query them.

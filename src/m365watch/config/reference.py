@@ -49,8 +49,8 @@ _SERVER = """\
 
 `--job_config_loc` and `--collector_config_loc` name them in place of `--config`; the one that is left out
 is looked for where Devo's collector server has it, `/etc/devo/job/job_config.json` and
-`/etc/devo/collector/collector_config.json`. If neither a configuration nor one of the two is named, and the
-variable `CONFIG_FILE` is not set either, both are read from there if both exist. Mistakes name the file and
+`/etc/devo/collector/collector_config.json`. If no configuration is named or found, both are read from
+there if both exist. Mistakes name the file and
 the key as it is there. A configuration that is named without its folder is also looked for in `config/`.
 
 | file | key | stands for |
@@ -70,9 +70,13 @@ folder of the file that they stand in.
 _ENVIRONMENT = """\
 ## Environment
 
+Where neither the command line nor a variable names a configuration, the first of these is read:
+`./m365watch.yaml`, `~/.config/m365watch/m365watch.yaml`, `/etc/m365watch/m365watch.yaml`,
+`/etc/m365watch/config.yaml`.
+
 | variable | meaning |
 |---|---|
-| `CONFIG_FILE` | the configuration, where the command line names none |
+| `M365WATCH_CONFIG`, `CONFIG_FILE` | the configuration, where the command line names none |
 | `COLLECTOR_IMAGE` | the container's image, named in what the collector says of itself |
 | `CREDENTIALS_DIRECTORY` | systemd's folder of credentials, whose files have modes of their own |
 | `IDENTITY_ENDPOINT`, `IDENTITY_HEADER` | where App Service gives out the tokens of a managed identity |

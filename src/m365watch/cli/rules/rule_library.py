@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.configuration import (
-    CONFIG_VARIABLE,
     CollectorOption,
     ConfigOption,
     JobOption,
     JsonOption,
+    named_config,
     read_settings,
 )
 from m365watch.cli.rules.rule_export import export
@@ -257,7 +257,7 @@ def settings_of(config: Path | None, job: Path | None, collector: Path | None) -
 
 def whole_settings(config: Path | None, job: Path | None, collector: Path | None) -> Settings | None:
     """The configuration that is named; None where none is."""
-    if config is None and job is None and collector is None and not os.environ.get(CONFIG_VARIABLE):
+    if job is None and collector is None and named_config(config, os.environ) is None:
         return None
     return read_settings(config, job=job, collector=collector, for_reading=True)
 

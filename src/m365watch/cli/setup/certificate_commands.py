@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.configuration import (
-    CONFIG_VARIABLE,
     CollectorOption,
     ConfigOption,
     JobOption,
     JsonOption,
+    named_config,
     read_settings,
 )
 from m365watch.cli.terminal.console import stderr_console, stdout_console, write_line
@@ -237,7 +237,7 @@ def _named_in_configuration(
 
     if any(by_hand):
         raise typer.BadParameter("--key and --password-file go with a FILE; a configuration names its own")
-    if not (config or job or collector or os.environ.get(CONFIG_VARIABLE)):
+    if not (job or collector or named_config(config, os.environ)):
         raise typer.BadParameter("name a certificate's FILE, or a configuration with --config")
     settings = read_settings(config, job=job, collector=collector)
     named = list(named_in(settings))

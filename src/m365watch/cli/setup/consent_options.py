@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.configuration import CONFIG_VARIABLE, find_config
+from m365watch.cli.configuration import require_config
 
 if TYPE_CHECKING:
     from m365watch.auth.consent.authorization_request import ConsentForm
@@ -48,16 +47,13 @@ NoWriteOption = Annotated[
 
 
 def read_config(config: Path | None) -> FileText:
-    """The text of the configuration that is named, or that CONFIG_FILE names.
+    """The text of the configuration that is named, or that is found.
 
-    Raises: typer.BadParameter: none is named; SettingsRefused: it cannot be read.
+    Raises: typer.BadParameter: there is none; SettingsRefused: it cannot be read.
     """
     from m365watch.config.config_file import read_whole
 
-    named = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
-    if named is None:
-        raise typer.BadParameter("name a configuration with --config; `m365watch init` writes a first one")
-    return read_whole(find_config(named))
+    return read_whole(require_config(config))
 
 
 def parse_form(text: str) -> ConsentForm:
