@@ -164,7 +164,7 @@ MUTANTS = (
                 "                    raise\n                break\n",
             ),
         ),
-        hint=89,
+        hint=99,
         lacks=(_NO_SECOND_LOOK,),
     ),
     Mutant(
